@@ -196,11 +196,18 @@ class SharedGovernor:
             self._governor.slow_down(hello.learned)
         return self.news(now)
 
-    def forget(self, shard: int, now: float) -> None:
-        """Record that a shard's process has died: its tasks remain, and its permits are not used any more."""
+    def forget(self, shard: int, now: float, *, has_ended: bool = False) -> None:
+        """
+        Record that a shard's process has died: its tasks remain, and its permits are not used any more.
+
+        Args:
+            has_ended: Whether it ended by itself. Its last report may be lost, so nobody would say that its tasks ended.
+        """
         self._forget_permits(shard, now)
-        if shard in self._shards:
-            self._shards[shard].has_died = True
+        known = self._shards.get(shard)
+        if known is not None:
+            known.has_died = not has_ended
+            known.tasks = Tasks(counts=known.tasks.counts) if has_ended else known.tasks
 
     def _forget_permits(self, shard: int, now: float) -> None:
         for number in [number for number, ask in self._asks.items() if ask.shard == shard]:

@@ -38,9 +38,9 @@ class GovernorService:
         self._settle()
         return news
 
-    def forget(self, shard: int) -> None:
-        """Record that a shard's process has died."""
-        self._governor.forget(shard, self._now())
+    def forget(self, shard: int, *, has_ended: bool) -> None:
+        """Record that a shard's process has died, or that the work on the shard has ended."""
+        self._governor.forget(shard, self._now(), has_ended=has_ended)
         self._settle()
 
     def _report(self, report: Report) -> Reply:

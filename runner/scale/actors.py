@@ -254,9 +254,9 @@ class GovernorActor:
         """Answer a shard."""
         return await self._service.call(message)
 
-    async def forget(self, shard: int) -> None:
-        """Record that a shard's process has died, or has ended."""
-        self._service.forget(shard)
+    async def forget(self, shard: int, has_ended: bool) -> None:
+        """Record that a shard's process has died, or that the work on the shard has ended."""
+        self._service.forget(shard, has_ended=has_ended)
 
 
 class ShardActor:

@@ -37,7 +37,7 @@ class Fleet:
         counts: The jobs of each shard by state, as they were when the driver began.
         start: Starts a process for shards, and returns its handle.
         is_death: Whether an exception means that such a process has died.
-        forget: Tells the governor that a shard is not worked on any more.
+        forget: Tells the governor that a shard is not worked on any more, and whether the work ended by itself.
 
     Attributes:
         results: How the work on each shard ended.
@@ -52,7 +52,7 @@ class Fleet:
         *,
         start: Callable[[], Any],
         is_death: Callable[[Exception], bool],
-        forget: Callable[[int], None],
+        forget: Callable[[int, bool], None],
         observe: Observer,
     ) -> None:
         self.name = name
@@ -177,13 +177,14 @@ class Fleet:
 
     async def _work_on(self, assignment: Assignment, actor: Any) -> None:
         index = assignment.shard.index
-        self._active[index] = actor
+        self._active[index], has_ended = actor, False
         try:
             result = await actor.run.remote(assignment)
+            has_ended = True
             await self._read_status(index, actor)
         finally:
             del self._active[index]
-            self._forget(index)
+            self._forget(index, has_ended)
         if isinstance(result, ShardFailed):
             # One that can't begin or end says the same of the others: of their disk, their store or their keys.
             self.stop(Stop(StopReason.STORE, f"shard {assignment.shard}: {result.message}", result.hint))

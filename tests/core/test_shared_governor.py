@@ -194,3 +194,16 @@ def test_a_canary_whose_process_died_holds_nothing_back(
     shards.hello(0, tasks=Tasks(counts={State.PENDING: 9, **jobs}))
 
     assert may_submit == (shards.ask(0) is not None)
+
+
+@pytest.mark.parametrize("has_ended", [True, False])
+def test_tasks_of_a_shard_that_ended_hold_no_other_back(has_ended: bool) -> None:
+    """Its last report may be lost; those of a process that died are polled by the next one."""
+    shards = Shards()
+    shards.hello(0, tasks=Tasks(in_flight={"m": 100}))
+    shards.hello(1)
+    assert shards.ask(1) is None
+
+    shards.governor.forget(0, shards.now, has_ended=has_ended)
+
+    assert has_ended == (shards.ask(1) is not None)

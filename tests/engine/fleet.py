@@ -149,3 +149,4 @@ class Fleet:
         self.engines.append(engine)
         await engine.run()
         await governor.close()
+        self.service.forget(shard, has_ended=True)

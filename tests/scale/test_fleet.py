@@ -67,7 +67,7 @@ class Driven:
         at_once: int,
     ) -> None:
         self.actors: list[FakeActor] = []
-        self.forgotten: list[int] = []
+        self.forgotten: list[tuple[int, bool]] = []
         self.events: list[RunEvent] = []
         self.took_s = 0.0
         assignments = [
@@ -92,7 +92,7 @@ class Driven:
             {},
             start=start,
             is_death=lambda error: isinstance(error, Death),
-            forget=self.forgotten.append,
+            forget=lambda shard, has_ended: self.forgotten.append((shard, has_ended)),
             observe=self.events.append,
         )
 
@@ -114,7 +114,8 @@ def test_processes_take_one_shard_after_the_other() -> None:
 
     driven = Driven(end, shards=5, at_once=2)
 
-    assert [0, 1, 2, 3, 4] == sorted(driven.fleet.results) == sorted(driven.forgotten)
+    assert [0, 1, 2, 3, 4] == sorted(driven.fleet.results)
+    assert [(shard, True) for shard in range(5)] == sorted(driven.forgotten)
     assert 2 == len(driven.actors)
     assert 5 == driven.fleet.counts[State.SUCCEEDED]
 
@@ -135,7 +136,8 @@ def test_a_dead_process_is_replaced() -> None:
 
     assert [0, 1, 2] == sorted(driven.fleet.results)
     assert [[0, 1], [1], [1, 2]] == [actor.worked_on for actor in driven.actors]
-    assert 3 <= driven.forgotten.count(1)
+    assert 2 <= driven.forgotten.count((1, False))
+    assert 1 == driven.forgotten.count((1, True))
     assert 3.0 <= driven.took_s < 4.0
 
 
