@@ -188,10 +188,7 @@ class SharedGovernor:
             self._governor.submitted += hello.submitted
             self._governor.canary.record_earlier(**_for_canary(hello.tasks))
         elif before is not None and before.has_died:
-            found = Counter[str]()
-            for each in self._shards.values():
-                found.update(_for_canary(each.tasks), in_flight=each.permits.total())
-            self._governor.canary.count_again(succeeded=found["succeeded"], in_flight=found["in_flight"])
+            self._count_canaries_again()
         if not self._has_submitted:
             self._governor.slow_down(hello.learned)
         return self.news(now)
@@ -203,11 +200,21 @@ class SharedGovernor:
         Args:
             has_ended: Whether it ended by itself. Its last report may be lost, so nobody would say that its tasks ended.
         """
-        self._forget_permits(shard, now)
         known = self._shards.get(shard)
-        if known is not None:
-            known.has_died = not has_ended
-            known.tasks = Tasks(counts=known.tasks.counts) if has_ended else known.tasks
+        is_unsure = known is not None and bool(known.permits.total() + _for_canary(known.tasks)["in_flight"])
+        self._forget_permits(shard, now)
+        if known is not None and has_ended:
+            known.tasks = Tasks(counts={State.SUCCEEDED: known.tasks.counts.get(State.SUCCEEDED, 0)})
+            if is_unsure:
+                self._count_canaries_again()
+        elif known is not None:
+            known.has_died = True
+
+    def _count_canaries_again(self) -> None:
+        found = Counter[str]()
+        for each in self._shards.values():
+            found.update(_for_canary(each.tasks), in_flight=each.permits.total())
+        self._governor.canary.count_again(succeeded=found["succeeded"], in_flight=found["in_flight"])
 
     def _forget_permits(self, shard: int, now: float) -> None:
         for number in [number for number, ask in self._asks.items() if ask.shard == shard]:

@@ -207,3 +207,27 @@ def test_tasks_of_a_shard_that_ended_hold_no_other_back(has_ended: bool) -> None
     shards.governor.forget(0, shards.now, has_ended=has_ended)
 
     assert has_ended == (shards.ask(1) is not None)
+
+
+@pytest.mark.parametrize("is_answered", [True, False])
+def test_a_canary_of_a_shard_that_ended_unheard_holds_no_other_back(is_answered: bool) -> None:
+    """Nobody will say how it ended, so the others may submit one more."""
+    shards = Shards(canary=CanaryPolicy(jobs=1, succeed=1))
+    shards.hello(0)
+    shards.hello(1)
+    assert shards.ask(0) is not None
+    if is_answered:
+        shards.governor.report(
+            Report(
+                shard=0,
+                session="one",
+                tasks=Tasks(in_flight={"m": 1}, counts={State.SUBMITTED: 1}),
+                events=(Answered("m", ACCEPTED, 0.0, 0.1),),
+            ),
+            shards.now,
+        )
+    assert shards.ask(1) is None
+
+    shards.governor.forget(0, shards.now, has_ended=True)
+
+    assert shards.ask(1) is not None
