@@ -190,15 +190,11 @@ class RunBudget:
             self._shared.stop()
 
     def _grant(self, job: Job, cost: Cost) -> Granted:
-        reserved, account = cost.reserved, self.account
+        reserved = cost.reserved
+        if self._process.limit is not None:
+            self._ours.add(job.seq)
         self._sums[cost.currency][cost.state] += reserved
-        if cost.currency == self._currency:
-            self._active[job.seq] = reserved
-            account.used += reserved
-            account.open += reserved
-            if self._process.limit is not None:
-                self._ours.add(job.seq)
-                self._process.change(reserved, reserved)
+        self._count(job.seq, cost, reserved, reserved)
         return Granted(cost)
 
     def _count(self, seq: int, cost: Cost, change: int, can_free: int) -> None:
