@@ -115,7 +115,12 @@ def _blocking(start: Callable[_Arguments, Coroutine[Any, Any, RunResult]]) -> Ca
                 f"runner.{name} can't wait here, because an event loop is running, as in a notebook",
                 hint=f"write: await runner.{name}_async(...)",
             )
-        return asyncio.run(start(*args, **kwargs))
+        try:
+            running = start(*args, **kwargs)
+        except TypeError as error:
+            # Nothing of it has run yet, so that the arguments are wrong. Python names the function that is called here.
+            raise TypeError(str(error).replace(start.__name__, name)) from None
+        return asyncio.run(running)
 
     wait.__name__ = wait.__qualname__ = name
     return wait

@@ -8,7 +8,7 @@ import json
 import logging
 import pydoc
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -175,6 +175,17 @@ def test_a_running_loop_is_an_error_that_names_the_way_out(tmp_path: Path) -> No
         asyncio.run(notebook())
 
     assert "await runner.run_async(...)" in (error.value.hint or "")
+
+
+@pytest.mark.parametrize("function", [runner.run, runner.resume, runner.rerun])
+def test_a_wrong_argument_is_an_error_of_the_function_that_was_called(
+    function: Callable[..., object],
+) -> None:
+    """What is called inside is not named."""
+    with pytest.raises(TypeError) as error:
+        function(bad=1)
+
+    assert f"{function.__name__}() got an unexpected keyword argument 'bad'" == str(error.value)
 
 
 def test_an_error_is_the_only_one_in_its_traceback(tmp_path: Path) -> None:
