@@ -6,6 +6,7 @@ Imports are half of the time of a short command, so one import in the wrong plac
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -160,3 +161,27 @@ def test_interrupt_while_modules_are_imported(module: str, statement: str, tmp_p
     )
 
     assert (130, "interrupted") == (result.returncode, result.stderr.strip())
+
+
+INTERRUPT_AT_EXIT = """\
+import asyncio, atexit, os, signal, sys
+from runner.__main__ import main
+
+atexit.register(lambda: os.kill(os.getpid(), signal.SIGINT))
+sys.argv[1:] = ["--version"]
+main()
+"""
+
+
+def test_interrupt_at_exit(tmp_path: Path) -> None:
+    """Ctrl-C while libraries clean up prints no traceback: it ends the process as a shell expects it."""
+    result = subprocess.run(
+        [sys.executable, "-c", INTERRUPT_AT_EXIT],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(ROOT)},
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+
+    assert (-signal.SIGINT, "") == (result.returncode, result.stderr)
