@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 from msgspec import Struct
 
@@ -47,7 +48,7 @@ async def run_command(
     environ: Mapping[str, str],
     limit_s: float,
     max_bytes: int = 0,
-    cwd: str | None = None,
+    folder: Path | None = None,
 ) -> CommandOutput:
     """
     Run a command with a text on its standard input.
@@ -55,6 +56,7 @@ async def run_command(
     Args:
         limit_s: After how many seconds it is killed, with its children.
         max_bytes: How much of its standard output is kept; with 0 it has none.
+        folder: Where it is started; None for the working directory.
 
     Raises:
         CommandFailed: It could not be started, did not end in time, or ended with another code than 0.
@@ -66,7 +68,7 @@ async def run_command(
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE if max_bytes else asyncio.subprocess.DEVNULL,
             env=environ,
-            cwd=cwd,
+            cwd=folder,
             start_new_session=True,
         )
     except (OSError, ValueError) as error:

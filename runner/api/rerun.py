@@ -22,7 +22,7 @@ from runner.api.job_choice import chosen_among, narrowed
 from runner.api.options import RunOptions
 from runner.api.prices import pricer_for
 from runner.api.run_dir import announce_run_dir, load_config, open_run, require_match, require_run
-from runner.api.run_facts import read_facts
+from runner.api.run_facts import command_folder, read_facts
 from runner.api.run_result import Callbacks, RunResult, send_notifications
 from runner.core.filenames import VERDICTS_NAME
 from runner.core.model import FailureClass
@@ -119,7 +119,10 @@ async def run_chosen(
             replace(callbacks, confirm_cost=None),
             resubmit_lost=resubmit_lost,
         )
-    return await send_notifications(result, trusted_settings(config, options, observe), config.environ)
+    settings = trusted_settings(config, options, observe)
+    return await send_notifications(
+        result, settings, config.environ, folder=command_folder(config.origin.manifest)
+    )
 
 
 def plan_rerun(

@@ -33,6 +33,7 @@ from runner.api.run_dir import announce_run_dir, load_config, open_run, require_
 from runner.api.run_facts import (
     RunFacts,
     RunOrigin,
+    command_folder,
     default_run_dir,
     expand_date,
     output_root,
@@ -108,7 +109,7 @@ async def run(
         keep_runs, keep_days = options.keep_runs, options.keep_days
         kept = delete_older(plan.run_dir, keep_runs=keep_runs, keep_days=keep_days, today=plan.today)
         result = replace(result, retention=kept)
-    return await send_notifications(result, plan.settings, plan.environ)
+    return await send_notifications(result, plan.settings, plan.environ, folder=command_folder(manifest))
 
 
 def _remembering(manifest: Path, own: KnownRun, callbacks: Callbacks) -> Callbacks:
@@ -272,7 +273,10 @@ async def resume(
         )
     if governor is not None:
         return result
-    return await send_notifications(result, trusted_settings(config, options, observe), config.environ)
+    settings = trusted_settings(config, options, observe)
+    return await send_notifications(
+        result, settings, config.environ, folder=command_folder(config.origin.manifest)
+    )
 
 
 def _choose_jobs(

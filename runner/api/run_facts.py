@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from runner.core.filenames import DB_NAME
 from runner.core.settings import DEFAULT_BASE_URL, SIMULATED, Settings
 from runner.core.sharding import Shard
 from runner.errors import UsageError
@@ -131,6 +132,17 @@ def default_run_dir(source: Path, name: str, *, simulate: bool, shard: Shard | N
     run_dir = output_root(source) / _OUTPUT_NAME / name
     here = Path.cwd()
     return run_dir.relative_to(here) if run_dir.is_relative_to(here) else run_dir
+
+
+def command_folder(manifest: str | Path | None) -> Path | None:
+    """
+    Return where the commands of a manifest are started: in its folder, wherever the program is.
+
+    None for the working directory: if the folder is not on this machine, or is a run directory (as that of
+    ``failed.yaml``), which the commands were not written for.
+    """
+    folder = None if manifest is None else Path(manifest).absolute().parent
+    return None if folder is None or not folder.is_dir() or (folder / DB_NAME).exists() else folder
 
 
 def series_of(name: str | None, output: Path | None) -> str | None:

@@ -204,6 +204,7 @@ async def send_notifications(
     settings: Settings,
     environ: Mapping[str, str] = os.environ,
     *,
+    folder: Path | None = None,
     command_s: float = COMMAND_S,
 ) -> RunResult:
     """
@@ -213,6 +214,7 @@ async def send_notifications(
     under ``occasions``, and one line for people under ``text``, which chats show. The variables that hold keys are not in the command's environment.
 
     Args:
+        folder: Where commands are started; None for the working directory.
         command_s: After how many seconds a command is killed, with its children.
     """
     events = triggered_events(result)
@@ -221,15 +223,23 @@ async def send_notifications(
     if not due:
         return result
     try:
-        text = dumps(
-            {**result_json(result), "occasions": sorted(events.union(*reached)), "text": _sentence(result)}
-        )
+        summary = {
+            **result_json(result),
+            "occasions": sorted(events.union(*reached)),
+            "text": _sentence(result),
+        }
+        if result.run_dir.is_dir():
+            # Commands are started in another folder than the program. That of many shards is the URL of a journal.
+            summary["run_dir"] = str(result.run_dir.absolute())
+        text = dumps(summary)
     except RunnerError as error:
         return replace(result, troubles=(*result.troubles, error.message))
     proxies = Proxies.from_environ(environ)
     sending = [_post(notify.webhook, text, proxies) for notify in due if notify.webhook is not None]
     sending += [
-        _run_command(notify.command, text, settings.key_names, command_s) for notify in due if notify.command
+        _run_command(notify.command, text, settings.key_names, folder, command_s)
+        for notify in due
+        if notify.command
     ]
     troubles = [trouble for trouble in await asyncio.gather(*sending) if trouble is not None]
     return replace(result, troubles=(*result.troubles, *troubles))
@@ -258,11 +268,11 @@ async def _post(url: str, text: bytes, proxies: Proxies) -> str | None:
 
 
 async def _run_command(
-    command: Sequence[str], text: bytes, key_names: Sequence[str], command_s: float
+    command: Sequence[str], text: bytes, key_names: Sequence[str], folder: Path | None, command_s: float
 ) -> str | None:
     environ = environment_without_keys((*key_names, DEFAULT_KEY_NAME, POOL_NAME))
     try:
-        await run_command(command, text, environ=environ, limit_s=command_s)
+        await run_command(command, text, environ=environ, limit_s=command_s, folder=folder)
     except CommandFailed as error:
         return str(error)
     return None

@@ -17,6 +17,7 @@ from runner.api.config import RunConfig, run_environment
 from runner.api.options import IfLocked, RunOptions
 from runner.api.outputs import Outputs
 from runner.api.run_dir import open_run, require_facts, require_run
+from runner.api.run_facts import command_folder
 from runner.checks.duplicate_videos import save_duplicates
 from runner.checks.judge import NEEDS_DECODER, Findings, Measures
 from runner.checks.pool import MeasuringPool, require_decoder
@@ -187,12 +188,13 @@ async def running_checks(
         pool = None
         if _can_decode(settings.checks, observe):
             pool = await stack.enter_async_context(MeasuringPool(key_names))
+        folder = command_folder(config.origin.manifest)
         checker = VideoChecker(
             str(store.run_dir),
             settings.checks,
             settings.reject,
             pool=pool,
-            hook=None if hook is None else AssetHook(hook, key_names, str(store.run_dir.absolute())),
+            hook=None if hook is None else AssetHook(hook, key_names, store.run_dir.absolute(), folder),
             job_id_of=partial(takes.job_id, store.reader),
         )
         if Check.NEAR_DUPLICATE in settings.checks:

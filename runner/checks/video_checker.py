@@ -12,6 +12,7 @@ from array import array
 from collections import deque
 from collections.abc import Callable, Collection, Iterable
 from contextlib import AbstractAsyncContextManager, nullcontext
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -45,12 +46,16 @@ class AssetHook:
 
     Args:
         key_names: Variables that the command does not get.
+        run_dir: Absolute.
+        folder: Where it is started; None for the working directory.
     """
 
-    def __init__(self, hook: OnAsset, key_names: Iterable[str], run_dir: str) -> None:
+    def __init__(
+        self, hook: OnAsset, key_names: Iterable[str], run_dir: Path, folder: Path | None = None
+    ) -> None:
         self._hook = hook
         self._environ = environment_without_keys(key_names)
-        self._run_dir = run_dir
+        self._run_dir, self._folder = run_dir, folder
         self.at_once = hook.at_once
         self._free = asyncio.Semaphore(hook.at_once)
 
@@ -81,6 +86,7 @@ class AssetHook:
                 environ=self._environ,
                 limit_s=self._hook.timeout_s,
                 max_bytes=MAX_ANSWER_BYTES,
+                folder=self._folder,
             )
         label = f"the command {self._hook.command[0]!r}"
         if output.is_cut:

@@ -25,7 +25,7 @@ from runner.api.journals import JournaledRun, find_run, write_snapshot
 from runner.api.manifest_jobs import prepare
 from runner.api.options import RunOptions
 from runner.api.prices import pricer_for
-from runner.api.run_facts import RunFacts, default_run_dir, read_facts
+from runner.api.run_facts import RunFacts, command_folder, default_run_dir, read_facts
 from runner.api.run_result import Callbacks, RunResult, send_notifications, summary_of
 from runner.core.lifecycle import State
 from runner.core.money import to_nanos
@@ -112,7 +112,7 @@ async def run_on_ray(
             await fleet.run()
     result = await asyncio.to_thread(_result, run, fleet, states.facts)
     result = replace(result, worked_s=time.monotonic() - started_at)
-    return await send_notifications(result, settings, environ)
+    return await send_notifications(result, settings, environ, folder=command_folder(manifest))
 
 
 def _check_options(options: RunOptions, plan: RayPlan) -> None:

@@ -23,7 +23,7 @@ RECORD = JobRecord("a", 0, "m", "", {}, "", {"caption": "小猫"}, State.SUCCEED
 
 async def ask(*command: str, timeout_s: float = 30.0) -> dict[str, Json]:
     """Ask a command about the asset."""
-    hook = AssetHook(OnAsset(command=command, timeout_s=timeout_s), ("A_KEY",), "/run")
+    hook = AssetHook(OnAsset(command=command, timeout_s=timeout_s), ("A_KEY",), Path("/run"))
     return await hook.ask(RECORD, ASSET)
 
 

@@ -163,6 +163,21 @@ def test_what_an_earlier_process_left_unchecked_is_checked_by_the_next_one() -> 
 
 
 @pytest.mark.slow
+def test_a_command_begins_in_the_folder_of_the_manifest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is beside the manifest is found, wherever the run was started."""
+    Path("score.sh").write_text("echo '{\"score\": 1}'")
+    Path("m.yaml").write_text(MANIFEST.format(more="on_asset: [sh, score.sh]"))
+    Path("elsewhere").mkdir()
+    monkeypatch.chdir("elsewhere")
+
+    done = runner("run", "../m.yaml", "-o", "../out", "--simulate", "--scenario", "../scenario.yaml")
+
+    monkeypatch.chdir("..")
+    assert 0 == done.exit_code, done.stderr
+    assert (1, []) == (lines()["a"]["checks"]["score"], lines()["a"]["warnings"])
+
+
+@pytest.mark.slow
 def test_a_command_that_fails_is_a_warning() -> None:
     """The job has succeeded all the same, and the sentence says which command."""
     done = run("on_asset: [sh, -c, 'exit 3']")

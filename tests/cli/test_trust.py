@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from runner.api.run_facts import command_folder
 from runner.simulator.server import Simulator
 from tests.cli.command import CommandResult, runner
 from tests.cli.test_rerun_results import line, write
@@ -199,6 +200,27 @@ def test_command_of_a_foreign_directory_needs_trust(gateway: Simulator) -> None:
     assert "is not started: only the run directory names it" in refused.stderr
     resume_with("--trust")
     assert Path("ran").exists()
+
+
+@pytest.mark.slow
+def test_command_begins_in_the_folder_of_the_manifest(gateway: Simulator) -> None:
+    """
+    It finds what is beside the manifest, wherever `run` or `resume` was typed, and the run directory by an absolute path.
+    """
+    folder = Path("manifests")
+    folder.mkdir()
+    (folder / "tell.sh").write_text("cat > told.json")
+    header = f"gateway: {{base_url: '{gateway.base_url}'}}\nnotify: {{command: [sh, tell.sh]}}"
+    (folder / "m.yaml").write_text(MANIFEST.format(header=header))
+
+    for command in (("run", "manifests/m.yaml", "-o", "out"), ("resume", "out")):
+        done = runner(*command, "--max-runtime", "1ms", "--drain-time", "0s")
+
+        assert "notification failed" not in done.stderr
+        assert str(Path("out").absolute()) == json.loads((folder / "told.json").read_text())["run_dir"]
+        (folder / "told.json").unlink()
+    # What a run directory has of a manifest was not written for its folder.
+    assert None is command_folder("out/failed.yaml")
 
 
 @pytest.mark.slow
