@@ -39,6 +39,9 @@ _MIN_BYTES = 512
 
 _NO_ROOM = frozenset({"SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_SHMSIZE"})
 
+_LOG_BYTES = 64 << 10
+"""What SQLite needs to begin a log and its index."""
+
 _CHECK_BELOW_BYTES = 64_000_000
 """Files up to this size are checked as a whole when they are opened, which takes a tenth of a second."""
 
@@ -137,19 +140,55 @@ def reading(run_dir: Path, *, with_temp_tables: bool = False) -> Iterator[sqlite
 
 
 def _connect_to_read(path: Path) -> sqlite3.Connection:
-    return sqlite3.connect(
-        uri_to_read(path), uri=True, isolation_level=None, check_same_thread=False, timeout=10
-    )
+    connection = _connect_by(uri_to_read(path))
+    try:
+        _has_tables(connection)
+    except sqlite3.OperationalError as error:
+        connection.close()
+        if error.sqlite_errorname in {*_NO_ROOM, "SQLITE_CANTOPEN"} and not _has_room(path.parent):
+            with suppress(OSError):
+                return _connect_to_copy(path)
+        raise
+    return connection
+
+
+def _connect_to_copy(path: Path) -> sqlite3.Connection:
+    """Open a copy elsewhere of a database with a log, because SQLite needs an index of the log even to read."""
+    from shutil import copy
+    from tempfile import TemporaryDirectory
+
+    with TemporaryDirectory(prefix="runner-") as folder:
+        for name in (path.name, f"{path.name}-wal"):
+            copy(path.with_name(name), folder)
+        connection = _connect_by(f"file:{quote(folder)}/{path.name}?mode=rw")
+        # It opens the files, which it needs no names for from here on.
+        _has_tables(connection)
+        return connection
+
+
+def _connect_by(uri: str) -> sqlite3.Connection:
+    return sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=10)
 
 
 def uri_to_read(path: Path) -> str:
     """Return the URI with which SQLite reads a database that another process may write, also in a read-only folder."""
     # Not to be written where there is a log: the last connection that closes would write it to a database that it may
     # not belong to. And "immutable" only without a log, and where SQLite could not begin one, as it does even to read.
-    mode = "ro" if path.with_name(f"{path.name}-wal").exists() else "rw"
-    if mode == "rw" and not os.access(path.parent, os.W_OK, effective_ids=True):
+    mode = "ro" if _has(path, "-wal") else "rw"
+    if mode == "rw" and not _has(path, "-journal") and not _has_room(path.parent):
         mode = "ro&immutable=1"
     return f"file:{quote(str(path.resolve()))}?mode={mode}"
+
+
+def _has(path: Path, end: str) -> bool:
+    """Return whether there is something in a file beside a database."""
+    return _size(path.with_name(f"{path.name}{end}")) > 0
+
+
+def _has_room(folder: Path) -> bool:
+    """Return whether SQLite can begin a log in a folder: it may be written, and its disk is not full."""
+    disk = os.statvfs(folder)
+    return os.access(folder, os.W_OK, effective_ids=True) and disk.f_bavail * disk.f_frsize >= _LOG_BYTES
 
 
 def delete_unused(run_dir: Path, *, with_folder: bool) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -138,6 +141,56 @@ def test_run_of_somebody_else_can_be_read() -> None:
             with pytest.raises(RunDirError, match="Permission denied") as caught, RunLock(folder):
                 pass
     assert "permissions" in str(caught.value.hint)
+
+
+ON_A_DISK = """
+import contextlib, shutil, subprocess, sys
+from pathlib import Path
+from runner.store import query
+from runner.store.database import connect_reader
+from runner.store.ledger import Ledger
+from runner.store.ledger_report import open_to_read, spent_by
+from runner.store.store import Store
+
+disk = Path(sys.argv[1])
+subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", disk], check=True)
+with Store(disk / "ended") as store, contextlib.closing(Ledger(disk / "spend.db")):
+    shutil.copytree(store.run_dir, disk / "killed", ignore=shutil.ignore_patterns("*-shm", ".reserve"))
+# What an attempt to read left when the disk was full.
+for path in (disk / "ended" / "run.db", disk / "killed" / "run.db", disk / "spend.db"):
+    for end in ("-wal", "-shm"):
+        path.with_name(path.name + end).touch()
+with contextlib.suppress(OSError), open(disk / "fill", "wb", buffering=0) as file:
+    while file.write(bytes(512)):
+        pass
+for state in ("full", "read-only"):
+    for name in ("ended", "killed"):
+        with contextlib.closing(connect_reader(disk / name)) as reader:
+            print(state, name, sum(query.counts(reader).values()))
+    with open_to_read(disk / "spend.db") as ledger:
+        print(state, "spend", *spent_by(ledger, "day"))
+    subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+"""
+
+
+def test_run_on_a_full_or_read_only_disk_can_be_read(tmp_path: Path) -> None:
+    """A run that has ended has no log and none can be begun; one that was killed may have lost the index of its log."""
+    alone = ["unshare", "--user", "--map-root-user", "--mount"]
+    if not shutil.which("unshare") or subprocess.run([*alone, "true"], check=False, timeout=30).returncode:
+        pytest.skip("no disk can be mounted for a test")
+
+    done = subprocess.run(
+        [*alone, sys.executable, "-c", ON_A_DISK, str(tmp_path)],
+        capture_output=True,
+        check=False,
+        text=True,
+        timeout=60,
+    )
+
+    states = [
+        f"{state} {name}" for state in ("full", "read-only") for name in ("ended 0", "killed 0", "spend")
+    ]
+    assert states == done.stdout.splitlines(), done.stderr
 
 
 def test_reader_of_no_run_says_so(tmp_path: Path) -> None:
