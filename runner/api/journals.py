@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing
 from hashlib import sha256
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from uuid import uuid4
 
 from msgspec import Struct
@@ -228,6 +229,24 @@ def write_snapshot(run: JournaledRun, folder: Path) -> Path:
             save_facts(connection, replace(facts, origin=replace(facts.origin, shard=None)))
             connection.execute("INSERT OR REPLACE INTO meta VALUES (?, '')", (SNAPSHOT,))
     return run_dir
+
+
+def has_shards(run: JournaledRun) -> bool:
+    """
+    Return whether a run is worked on in shards, be it one; its owners are not disturbed.
+
+    Raises:
+        StoreDamaged, ObjectStoreError: The journal can't be read.
+    """
+    journal = run.journal(0)
+    if run.shards > 1 or (contents := journal.read()).base is None:
+        return True
+    with TemporaryDirectory(prefix="runner-") as folder:
+        database = Path(folder, DB_NAME)
+        write_view(database, journal, contents)
+        with closing(sqlite3.connect(database)) as reader:
+            facts = read_facts(reader)
+    return facts is None or facts.origin.shard is not None
 
 
 def check_out(run: JournaledRun, *, shard: Shard | None = None, folder: Path | None = None) -> list[Path]:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
 
 from runner.api.config import read_environment
-from runner.api.journals import JournaledRun, check_out, find_run, write_snapshot
+from runner.api.journals import JournaledRun, check_out, find_run, has_shards, write_snapshot
 from runner.api.options import RunOptions
 from runner.cli.console import echo_stderr
 from runner.cli.shared_options import GIVEN_URL
+from runner.core.sanitize import command_text
 from runner.core.sharding import Shard, share
-from runner.errors import UsageError
+from runner.errors import RunnerError, UsageError
 from runner.objects import url_of_path
 
 
@@ -77,15 +79,37 @@ def _shard_of(jobs: Sequence[str], run: JournaledRun) -> Shard:
     return Shard(next(iter(members)), run.shards)
 
 
-def merge_sources(ctx: click.Context, paths: Iterable[Path]) -> list[Path]:
-    """Return the directories of shards to merge; those of a URL are made from its journal, without files."""
+@contextmanager
+def merge_sources(paths: Iterable[Path]) -> Iterator[list[Path]]:
+    """
+    Return the directories of shards to merge; those of a URL are made from its journal, without files, for the block.
+
+    Raises:
+        UsageError: A journal has no shards. It is not taken over.
+        RunnerError: As in the block, with the URL in place of the directory that was made of it.
+    """
     found: list[Path] = []
-    for path in paths:
-        if (url := url_of_path(path)) is None:
-            found.append(path)
-            continue
-        folder = Path(tempfile.mkdtemp(prefix="runner-"))
-        ctx.call_on_close(lambda folder=folder: shutil.rmtree(folder, ignore_errors=True))
-        echo_stderr(f"reading the journals of {url}")
-        found += check_out(find_run(url, read_environment(RunOptions(), Path())), folder=folder)
-    return found
+    urls: dict[str, str] = {}
+    try:
+        for path in paths:
+            if (url := url_of_path(path)) is None:
+                found.append(path)
+                continue
+            echo_stderr(f"reading the journals of {url}")
+            run = find_run(url, read_environment(RunOptions(), Path()))
+            if not has_shards(run):
+                raise UsageError(
+                    f"the run in {url} has no shards",
+                    hint=f"continue it: {command_text('runner', 'resume', url)}",
+                )
+            folder = tempfile.mkdtemp(prefix="runner-")
+            urls[folder] = url
+            found += check_out(run, folder=Path(folder))
+        yield found
+    except RunnerError as error:
+        for folder, url in urls.items():
+            error.message = error.message.replace(folder, url)
+        raise
+    finally:
+        for folder in urls:
+            shutil.rmtree(folder, ignore_errors=True)

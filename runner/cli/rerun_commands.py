@@ -289,10 +289,7 @@ _SKIP_REASONS: Mapping[str, str] = {
 @click.argument("run_dirs", metavar="(DIR...|URL)", type=RUN_DIR, nargs=-1, required=True)
 @click.option("--partial", is_flag=True, help="Merge what there is, even if shards are missing.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@click.pass_context
-def merge_command(
-    ctx: click.Context, out: Path, run_dirs: tuple[Path, ...], partial: bool, as_json: bool
-) -> int:
+def merge_command(out: Path, run_dirs: tuple[Path, ...], partial: bool, as_json: bool) -> int:
     """
     Make the run directory OUT of the directories of all shards of a run, or of what is in its journal at URL.
 
@@ -302,7 +299,8 @@ def merge_command(
     from runner.api import merge, run_dir
     from runner.cli.journal_argument import merge_sources
 
-    merged = merge.merge(out, merge_sources(ctx, run_dirs), is_partial=partial, on_progress=echo_stderr)
+    with merge_sources(run_dirs) as sources:
+        merged = merge.merge(out, sources, is_partial=partial, on_progress=echo_stderr)
     for path in merged.lost_files[:10]:
         echo_stderr(f"missing in its shard: {path}", style="yellow")
     if merged.lost_files:

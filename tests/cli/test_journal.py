@@ -217,6 +217,11 @@ def test_a_journal_is_merged_by_its_url(folder: Path) -> None:
         merged = runner("merge", "all", journal, "--json")
         assert 0 == merged.exit_code, merged
         assert (6, 5) == (json.loads(merged.stdout)["jobs"], len(json.loads(merged.stdout)["lost_files"]))
+    again = runner("merge", "another", journal)
+    assert (
+        f"error[run-dir]: {journal}/kittens-simulated-shard-0-of-2 was merged into {Path('all').absolute()}"
+        in (again.stderr)
+    )
     assert 4 == runner("run", "m.yaml", "--simulate", "-o", "all").exit_code
     assert "no journal at" in runner("status", (folder / "nothing").as_uri()).stderr
 
@@ -231,6 +236,10 @@ def test_one_shard_is_resolved_by_the_url(folder: Path) -> None:
 
     assert "job-3" in runner("jobs", journal, "--status", "failed").stdout
     assert 0 == runner("rerun", journal, "--dry-run").exit_code
+    before = sorted((folder / "j").rglob("*"))
+    refused = runner("merge", "all", journal)
+    assert f"error[usage]: the run in {journal} has no shards" in refused.stderr
+    assert before == sorted((folder / "j").rglob("*")), "its owner was fenced"
 
 
 @pytest.mark.slow
