@@ -54,11 +54,14 @@ class RunProgress:
         self.stops: list[Stop] = []
         self.drain: Drain | None = None
         self._resumed: dict[int, State] = {}
-        settings, states = context.settings, (State.SUBMITTED, State.DOWNLOADING)
-        # The others of earlier processes do not end in this one.
-        in_flight = work_list.jobs_in_states(
-            context.store.reader, states, waiting_since=0.0, scope=context.job_filter
-        )
+        settings, in_flight = context.settings, 0
+        if settings.canary is not None:
+            states = (State.SUBMITTED, State.DOWNLOADING)
+            # The others of earlier processes do not end in this one.
+            jobs = work_list.jobs_in_states(
+                context.store.reader, states, waiting_since=0.0, scope=context.job_filter
+            )
+            in_flight = sum(1 for _ in jobs)
         self.governor: Governor = context.governor or RunGovernor(
             settings.limits,
             learned=context.learned,
@@ -67,7 +70,7 @@ class RunProgress:
             max_failures=context.max_failures,
             canary=settings.canary,
             succeeded=self.counts[State.SUCCEEDED],
-            in_flight=0 if settings.canary is None else sum(1 for _ in in_flight),
+            in_flight=in_flight,
         )
 
     def stop(self, stop: Stop) -> None:

@@ -65,7 +65,7 @@ class Submissions:
     @property
     def left(self) -> int:
         """Jobs that this process may still submit."""
-        return self._progress.governor.left(self._pending.left)
+        return int(min(self._pending.left, self._progress.governor.left))
 
     @property
     def over_limit(self) -> int:
