@@ -126,7 +126,7 @@ class LeasedGovernor:
             learned: Rates that an earlier process of the shard found to be allowed.
         """
         self._learned = learned
-        self.on_change, self.on_stop = engine.reschedule, engine.stop
+        self.on_change, self.on_stop = engine.schedule_soon, engine.stop
         self.in_flight = engine.admission.in_flight_by_model
         self.counts = lambda: engine.counts
 
