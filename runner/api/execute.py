@@ -40,9 +40,9 @@ from runner.engine.allowance import Allowance
 from runner.engine.budget import RunBudget
 from runner.engine.context import EngineContext, InputFiles
 from runner.engine.engine import Engine
-from runner.engine.events import Notice, Observer, ignore
+from runner.engine.events import Delivered, Notice, Observer, ignore
 from runner.engine.polls import poll_lost_tasks
-from runner.engine.progress import ResultsAppender, stop_for_store_error
+from runner.engine.progress import stop_for_store_error
 from runner.errors import RunnerError
 from runner.store import query, work_list
 from runner.store.database import journal_mode
@@ -155,15 +155,17 @@ async def _engine(work: Work, outputs: Outputs, *, resubmit_lost: bool) -> Async
             open_budget(store, own, work.options, work.job_filter, work.governor)
         )
         await stack.enter_async_context(store)
-        await poll_lost_tasks(
-            store,
-            steps.poller,
-            steps.clock,
-            observe,
-            job_filter=work.job_filter,
-            poll_per_s=settings.limits.poll_per_s,
-            resubmit=resubmit_lost,
-        )
+        lost = list(work_list.lost_jobs(store.reader, waiting_since=steps.clock.now(), scope=work.job_filter))
+        if lost:
+            await poll_lost_tasks(
+                lost,
+                store,
+                steps.poller,
+                steps.clock,
+                observe,
+                poll_per_s=settings.limits.poll_per_s,
+                resubmit=resubmit_lost,
+            )
         on_success: Callable[[Job], None] = ignore
         finish = None
         if _has_checks(config):
@@ -177,7 +179,7 @@ async def _engine(work: Work, outputs: Outputs, *, resubmit_lost: bool) -> Async
             settings,
             steps,
             inputs=inputs,
-            results=ResultsAppender(store, outputs.append, observe),
+            append=outputs.append,
             budget=budget,
             on_success=on_success,
         )
@@ -227,7 +229,7 @@ def _context(
     steps: JobSteps,
     *,
     inputs: InputFiles | None,
-    results: ResultsAppender,
+    append: Callable[[Mapping[str, int]], Mapping[str, Delivered]],
     budget: RunBudget,
     on_success: Callable[[Job], None],
 ) -> EngineContext:
@@ -242,7 +244,7 @@ def _context(
         stop_at=options.stop_at,
         drain_s=options.drain_time,
         store=work.store,
-        key_pool=steps.keys.pool,
+        key_pool=steps.keys,
         submitter=steps.submitter,
         poller=steps.poller,
         deliverer=steps.deliverer,
@@ -252,7 +254,7 @@ def _context(
         observe=work.observe,
         governor=work.governor,
         inputs=inputs,
-        results=results,
+        append=append,
         budget=budget,
         on_success=on_success,
     )
@@ -266,7 +268,7 @@ async def _connected(
     if governor is not None:
         governor.attach(engine, learned)
     if allowance is not None:
-        allowance.on_change, allowance.on_stop = engine.reschedule, engine.stop
+        allowance.on_change, allowance.on_stop = engine.schedule_soon, engine.stop
     try:
         yield
     finally:

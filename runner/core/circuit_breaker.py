@@ -13,7 +13,10 @@ from __future__ import annotations
 import re
 from collections import deque
 from enum import StrEnum
+from functools import partial
 from math import inf
+
+from msgspec import Struct, field
 
 from runner.core.model import Failure, FailureClass
 from runner.core.outcomes import Accepted, Ambiguous, NotSent, Rejected, SubmitOutcome
@@ -54,7 +57,7 @@ class CircuitState(StrEnum):
     """One at a time, until one is accepted."""
 
 
-class CircuitBreaker:
+class CircuitBreaker(Struct):
     """
     Decides whether a job may be submitted now. Every method takes ``now``, a reading of the monotonic clock.
 
@@ -67,20 +70,19 @@ class CircuitBreaker:
         probe_at: When to send a free request next, and to call `record_probe`; None if no probe is needed.
     """
 
-    def __init__(self) -> None:
-        self.state = CircuitState.CLOSED
-        self.unanswered = 0
-        self._uncertain = 0
-        self._was_uncertain: deque[bool] = deque(maxlen=WINDOW)
-        self._not_sent = 0
-        self._forbidden = 0
-        self._refusal = ""
-        self._same_refusals = 0
-        self._silent_since = 0.0
-        self._failed_probes = 0
-        self._failed_trials = 0
-        self.probe_at: float | None = None
-        self._trial_at = 0.0
+    state: CircuitState = CircuitState.CLOSED
+    unanswered: int = 0
+    probe_at: float | None = None
+    _uncertain: int = 0
+    _was_uncertain: deque[bool] = field(default_factory=partial(deque[bool], maxlen=WINDOW))
+    _not_sent: int = 0
+    _forbidden: int = 0
+    _refusal: str = ""
+    _same_refusals: int = 0
+    _silent_since: float = 0.0
+    _failed_probes: int = 0
+    _failed_trials: int = 0
+    _trial_at: float = 0.0
 
     @property
     def is_forbidden(self) -> bool:
@@ -180,7 +182,7 @@ class CircuitBreaker:
         self.probe_at = now + backoff_s(_FIRST_PROBE_S, _MAX_PROBE_S, self._failed_probes)
 
 
-class StallTimer:
+class StallTimer(Struct):
     """
     Detects a gateway that makes no progress for too long. Every method takes ``now``, a monotonic reading.
 
@@ -205,10 +207,12 @@ class StallTimer:
         expires_at: When it is time to stop if nothing changes; infinity if it will not be.
     """
 
-    def __init__(self, limit_s: float) -> None:
-        self.limit_s = limit_s
-        self.last_message = ""
-        self.record_progress()
+    limit_s: float
+    last_message: str = ""
+    expires_at: float = inf
+    _since: float = inf
+    _waits_until: float = -inf
+    _refusals: int = 0
 
     def record_progress(self) -> None:
         """Record that the gateway did something for the run: it accepted or rejected a job, or showed a task."""

@@ -1,5 +1,5 @@
 """
-What the answers to submissions show about the rate that the gateway allows; `core.pacing` follows it.
+What refusals and uncertain answers show about the rate that the gateway allows; `core.pacing` follows it.
 
 A limit accepts a number of requests a second, however many are sent: the share that it refuses falls with the rate, and is
 nothing below the limit. A share that remains while the rate falls has another reason, and slowing down would not help.
@@ -20,8 +20,6 @@ from msgspec import Struct
 
 MIN_PER_S = 1 / 120
 """No lower rate is learned."""
-_MIN_ANSWERS = 8
-"""Fewer accepted answers in the last minute say nothing about the gateway's rate."""
 RECOVERY_ANSWERS = 60
 """Accepted answers for each 429 until the refused rate is reached again: so about one in sixty is refused."""
 _MAX_RECOVERY_S = 45.0
@@ -43,68 +41,6 @@ class CubicRecovery(Struct):
         recovery_answers = min(RECOVERY_ANSWERS * self.refusals, max_answers)
         remaining = 1 - self.answers / recovery_answers
         return self.refused_per_s - (self.refused_per_s - self.cut_per_s) * remaining**3
-
-
-class AcceptedRate:
-    """Accepted answers per second over about the last minute, in constant memory."""
-
-    _WINDOW_S = 60.0
-
-    def __init__(self) -> None:
-        self._first_at: float | None = None
-        self._window_at = 0.0
-        self._count = 0
-        self._count_before = 0
-
-    def add(self, now: float) -> None:
-        """Count an answer."""
-        if self._first_at is None:
-            self._first_at = self._window_at = now
-        if now - self._window_at >= self._WINDOW_S:
-            self._roll(now)
-        self._count += 1
-
-    def per_s(self, now: float) -> float | None:
-        """Return the rate, or None if too few were accepted."""
-        count, elapsed_s = self.last_minute(now)
-        return count / elapsed_s if count >= _MIN_ANSWERS and elapsed_s > 0 else None
-
-    def last_minute(self, now: float) -> tuple[float, float]:
-        """Return the number of answers of about the last minute, and over how many seconds they came."""
-        if self._first_at is None:
-            return 0.0, 0.0
-        self._roll(now)
-        share_before = 1 - (now - self._window_at) / self._WINDOW_S
-        return self._count + self._count_before * share_before, min(now - self._first_at, self._WINDOW_S)
-
-    def _roll(self, now: float) -> None:
-        windows = int((now - self._window_at) // self._WINDOW_S)
-        if windows > 0:
-            self._count_before = self._count if windows == 1 else 0
-            self._count = 0
-            self._window_at += windows * self._WINDOW_S
-
-
-class Latency:
-    """Detects that answers become slower than usual."""
-
-    def __init__(self) -> None:
-        self._usual_s: float | None = None
-        self._recent_s = 0.0
-
-    def add(self, latency_s: float) -> None:
-        """Record how long an answer took."""
-        if self._usual_s is None:
-            self._usual_s = self._recent_s = latency_s
-            return
-        self._recent_s += (latency_s - self._recent_s) / 5
-        # A lasting change becomes the usual latency within some hundred answers.
-        self._usual_s += (latency_s - self._usual_s) / 100
-
-    @property
-    def is_rising(self) -> bool:
-        """Whether the last few took half as long again as usual, and at least 0.1 s more."""
-        return self._usual_s is not None and self._recent_s > 1.5 * self._usual_s + 0.1
 
 
 _CUT = 0.5

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
+from math import inf
 
 from msgspec import Struct
 
@@ -43,6 +44,7 @@ _NEVER_SENT = Throttled(Failure(FailureClass.INTERRUPTED, "abandoned before it w
 class Limit(StrEnum):
     """What prevents the next job from being submitted."""
 
+    HELD = "held"
     IN_FLIGHT = "in_flight"
     RATE = "rate"
     MODEL_IN_FLIGHT = "model_in_flight"
@@ -92,10 +94,12 @@ class Blocked(Struct, frozen=True):
 
     Attributes:
         until: When that changes without any event; None if a job has to end or become ready first.
+        why: What holds all jobs back, in words.
     """
 
     by: Limit
     until: float | None = None
+    why: str = ""
 
 
 class RunGovernor:
@@ -112,7 +116,8 @@ class RunGovernor:
         in_flight: Jobs of earlier processes that have not ended.
 
     Attributes:
-        submitted: Jobs that were submitted, without those that are to be submitted again.
+        left: Jobs that may still be submitted, of those that are pending; infinity without a limit.
+        canary: Holds jobs back; None if the manifest asks for no canary.
     """
 
     def __init__(
@@ -135,25 +140,22 @@ class RunGovernor:
         }
         self.breaker = CircuitBreaker()
         self.stall_timer = StallTimer(stall_s)
-        self.canary = CanaryGate(canary, succeeded=succeeded, in_flight=in_flight)
+        self.canary = None if canary is None else CanaryGate(canary, succeeded=succeeded, in_flight=in_flight)
         self._failure_guard = FailureGuard(max_failures)
-        self._limit = limit
-        self.submitted = 0
-
-    def left(self, pending: int) -> int:
-        """Return how many of the pending jobs may still be submitted."""
-        return pending if self._limit is None else min(pending, self._limit - self.submitted)
+        self.left: float = inf if limit is None else limit
 
     def held_back(self, now: float) -> str:
         """Return what holds all jobs back, in words: the canary or the breaker; empty if nothing does."""
-        if self.canary.is_closed:
+        if self.canary is not None and self.canary.is_closed:
             return self.canary.why
         return "" if self.breaker.may_submit(now) else _circuit_text(self.breaker.state)
 
     def choose(
         self, run: Queue, queues: Sequence[ModelQueue], *, after: str | None, now: float
     ) -> Chosen | Blocked:
-        """Choose the model of the next job; see `choose_model`."""
+        """Choose the model of the next job, unless all are held back; see `choose_model`."""
+        if why := self.held_back(now):
+            return Blocked(Limit.HELD, why=why)
         return choose_model(
             run,
             queues,
@@ -172,8 +174,9 @@ class RunGovernor:
         for pacer in self._pacers_of(model):
             pacer.record_sent(now)
         self.breaker.record_sent(now)
-        self.canary.record_submitted()
-        self.submitted += 1
+        if self.canary is not None:
+            self.canary.record_submitted()
+        self.left -= 1
 
     def record_not_submitted(self, *, is_retried: bool) -> None:
         """
@@ -182,8 +185,8 @@ class RunGovernor:
         Args:
             is_retried: Whether it is submitted again; else it ends, or the run does.
         """
-        self.submitted -= 1
-        if is_retried:
+        self.left += 1
+        if is_retried and self.canary is not None:
             self.canary.record_not_submitted()
 
     def record_abandoned(self, model: str, failure: Failure | None, now: float) -> None:
@@ -262,11 +265,13 @@ class RunGovernor:
             is_own: Whether it ended like this because of what this run submitted; else it had done so before.
         """
         if state is State.PENDING:
-            self.canary.record_not_submitted()
+            if self.canary is not None:
+                self.canary.record_not_submitted()
             return []
-        canary = self.canary.record_end(state, pending=pending)
-        failures = self._failure_guard.record_end(state, pending=pending) if is_own else None
-        return list(filter(None, (canary, failures)))
+        stops = [] if self.canary is None else [self.canary.record_end(state, pending=pending)]
+        if is_own:
+            stops.append(self._failure_guard.record_end(state, pending=pending))
+        return [stop for stop in stops if stop is not None]
 
     def record_stop(self, stop: Stop) -> None:
         """Record why the run stops; it is the only process that works on it."""
@@ -339,14 +344,14 @@ def choose_model(
     >>> queues = [ModelQueue(2, 2, model="slow"), ModelQueue(0, model="fast")]
     >>> choose_model(Queue(2, 8), queues, after="fast", now=0.0, opens_at=0.0)
     Chosen(model='fast')
-    >>> choose_model(Queue(8, 8), queues, after="fast", now=0.0, opens_at=0.0)
-    Blocked(by=<Limit.IN_FLIGHT: 'in_flight'>, until=None)
+    >>> choose_model(Queue(8, 8), queues, after="fast", now=0.0, opens_at=0.0).by
+    <Limit.IN_FLIGHT: 'in_flight'>
     """
+    if run.is_full:
+        return Blocked(Limit.IN_FLIGHT)
     with_jobs = [queue for queue in _rotated(queues, after) if queue.has_jobs]
     if not with_jobs:
         return Blocked(Limit.NO_JOBS)
-    if run.is_full:
-        return Blocked(Limit.IN_FLIGHT)
     not_full = [queue for queue in with_jobs if not queue.is_full]
     if not not_full:
         return Blocked(Limit.MODEL_IN_FLIGHT)

@@ -47,12 +47,15 @@ class KeyPool:
     >>> pool.retire("a1", Failure(FailureClass.QUOTA, "insufficient user quota"))
     >>> pool.pick(now=10.0), pool.pick(now=30.0)
     (WaitForKey(until=30.0), UseKey(fingerprint='b2'))
+
+    Attributes:
+        fingerprints: Of all keys, the refused ones too.
     """
 
     def __init__(self, fingerprints: Iterable[str]) -> None:
         # In the order of use: the key used longest ago comes first.
         self._ready_at: dict[str, float] = dict.fromkeys(fingerprints, float("-inf"))
-        self._fingerprints = tuple(self._ready_at)
+        self.fingerprints = tuple(self._ready_at)
         self._retired: dict[str, Failure] = {}
 
     def pick(self, now: float) -> KeyChoice:
@@ -89,10 +92,10 @@ class KeyPool:
         >>> pool.for_task("c3"), pool.for_task("b2")
         (('c3', 'a1', 'b2'), ('a1', 'c3', 'b2'))
         """
-        if len(self._fingerprints) == 1:
-            return self._fingerprints
+        if len(self.fingerprints) == 1:
+            return self.fingerprints
         return tuple(
-            sorted(self._fingerprints, key=lambda member: (self._is_unknown(member), member != fingerprint))
+            sorted(self.fingerprints, key=lambda member: (self._is_unknown(member), member != fingerprint))
         )
 
     def _is_unknown(self, fingerprint: str) -> bool:

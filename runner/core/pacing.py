@@ -22,13 +22,13 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from msgspec import Struct
+
 from runner.core.congestion import (
     MIN_PER_S,
     RECOVERY_ANSWERS,
-    AcceptedRate,
     BackgroundRefusals,
     CubicRecovery,
-    Latency,
     UncertainBackoff,
 )
 from runner.core.retry import backoff_s
@@ -47,6 +47,10 @@ _FREEZE_S = 30.0
 _COMPENSATED_PER_S = 20.0
 _TIMER_S = 0.01
 
+_WINDOW_S = 60.0
+_MIN_ANSWERS = 8
+"""Fewer accepted answers in the last minute say nothing about the gateway's rate."""
+
 
 class RateSource(StrEnum):
     """What limits the rate."""
@@ -55,6 +59,64 @@ class RateSource(StrEnum):
     LEARNED = "learned"
     CAUTIOUS = "cautious"
     PAUSED = "paused"
+
+
+class _AcceptedRate(Struct):
+    """Accepted answers per second over about the last minute, in constant memory."""
+
+    first_at: float | None = None
+    window_at: float = 0.0
+    count: int = 0
+    count_before: int = 0
+
+    def add(self, now: float) -> None:
+        """Count an answer."""
+        if self.first_at is None:
+            self.first_at = self.window_at = now
+        if now - self.window_at >= _WINDOW_S:
+            self._roll(now)
+        self.count += 1
+
+    def per_s(self, now: float) -> float | None:
+        """Return the rate, or None if too few were accepted."""
+        count, elapsed_s = self.last_minute(now)
+        return count / elapsed_s if count >= _MIN_ANSWERS and elapsed_s > 0 else None
+
+    def last_minute(self, now: float) -> tuple[float, float]:
+        """Return the number of answers of about the last minute, and over how many seconds they came."""
+        if self.first_at is None:
+            return 0.0, 0.0
+        self._roll(now)
+        share_before = 1 - (now - self.window_at) / _WINDOW_S
+        return self.count + self.count_before * share_before, min(now - self.first_at, _WINDOW_S)
+
+    def _roll(self, now: float) -> None:
+        windows = int((now - self.window_at) // _WINDOW_S)
+        if windows > 0:
+            self.count_before = self.count if windows == 1 else 0
+            self.count = 0
+            self.window_at += windows * _WINDOW_S
+
+
+class _Latency(Struct):
+    """Detects that answers become slower than usual."""
+
+    usual_s: float | None = None
+    recent_s: float = 0.0
+
+    def add(self, latency_s: float) -> None:
+        """Record how long an answer took."""
+        if self.usual_s is None:
+            self.usual_s = self.recent_s = latency_s
+            return
+        self.recent_s += (latency_s - self.recent_s) / 5
+        # A lasting change becomes the usual latency within some hundred answers.
+        self.usual_s += (latency_s - self.usual_s) / 100
+
+    @property
+    def is_rising(self) -> bool:
+        """Whether the last few took half as long again as usual, and at least 0.1 s more."""
+        return self.usual_s is not None and self.recent_s > 1.5 * self.usual_s + 0.1
 
 
 class Pacer:
@@ -77,7 +139,9 @@ class Pacer:
     def __init__(self, per_s: float, *, learned_per_s: float | None = None) -> None:
         self.configured_per_s = per_s
         self._adapted_per_s = per_s
-        self._brake = UncertainBackoff(per_s)
+        # None until something was uncertain, or refused: most runs see neither.
+        self._brake: UncertainBackoff | None = None
+        self._background: BackgroundRefusals | None = None
         self._recovery: CubicRecovery | None = None
         if learned_per_s is not None and 0 < learned_per_s < per_s:
             self._adapted_per_s = max(learned_per_s, self._min_per_s)
@@ -91,15 +155,15 @@ class Pacer:
         self._sent_before_per_s = per_s
         self._accepted_since_cut = 0
         self._throttled_in_row = 0
-        self._accepted = AcceptedRate()
-        self._latency = Latency()
-        self._background = BackgroundRefusals()
+        self._accepted = _AcceptedRate()
+        self._latency = _Latency()
         self._initial_per_s = self._adapted_per_s
 
     @property
     def per_s(self) -> float:
         """The rate that is allowed now."""
-        return min(self._adapted_per_s, self._brake.per_s)
+        per_s, brake = self._adapted_per_s, self._brake
+        return per_s if brake is None or brake.per_s > per_s else brake.per_s
 
     @property
     def opens_at(self) -> float:
@@ -110,8 +174,7 @@ class Pacer:
     @property
     def rate_opens_at(self) -> float:
         """When the rate alone allows the next request, without the pauses that the server asked for."""
-        per_s, brake_per_s = self._adapted_per_s, self._brake.per_s
-        return self._last + 1 / (brake_per_s if brake_per_s < per_s else per_s)
+        return self._last + 1 / (self._adapted_per_s if self._brake is None else self.per_s)
 
     @property
     def learned_per_s(self) -> float | None:
@@ -122,10 +185,12 @@ class Pacer:
         grow again, and a row of such runs would become slower each time.
         """
         refused_per_s = self.configured_per_s if self._recovery is None else self._recovery.refused_per_s
-        if self._background.is_undecided:
+        if self._background is None or self._background.is_undecided:
             # Passed on, a rate that was cut for nothing would be cut again and again.
             refused_per_s = max(refused_per_s, self._initial_per_s)
-        per_s = min(max(self._adapted_per_s, refused_per_s), self._brake.learned_per_s)
+        per_s = max(self._adapted_per_s, refused_per_s)
+        if self._brake is not None:
+            per_s = min(per_s, self._brake.learned_per_s)
         return per_s if per_s < self.configured_per_s else None
 
     def accepted_per_s(self, now: float) -> float:
@@ -138,7 +203,7 @@ class Pacer:
         """Return what limits the rate now."""
         if now < self._paused_until:
             return RateSource.PAUSED
-        if self._brake.per_s < self._adapted_per_s:
+        if self.per_s < self._adapted_per_s:
             return RateSource.CAUTIOUS
         return RateSource.LEARNED if self._adapted_per_s < self.configured_per_s else RateSource.CONFIGURED
 
@@ -156,11 +221,13 @@ class Pacer:
         self._accepted_since_cut += 1
         self._accepted.add(now)
         self._latency.add(latency_s)
-        self._brake.record_accepted()
+        if self._brake is not None:
+            self._brake.record_accepted()
         if self._recovery is None:
             # Nothing was refused so far.
             return
-        self._background.record(self._sent_per_s(now - latency_s), is_refused=False)
+        if self._background is not None:
+            self._background.record(self._sent_per_s(now - latency_s), is_refused=False)
         if now >= self._frozen_until and not self._latency.is_rising:
             self._recovery.answers += 1
             self._adapted_per_s = min(self._recovery.per_s, self.configured_per_s)
@@ -174,10 +241,11 @@ class Pacer:
             retry_after_s: The pause that the server asks for, or None.
         """
         self.pause(now + (retry_after_s or 0.0))
-        self._background.record(self._sent_per_s(sent_at), is_refused=True)
+        background = self._background = self._background or BackgroundRefusals()
+        background.record(self._sent_per_s(sent_at), is_refused=True)
         is_new_burst = sent_at > self._reacted_at
         if is_new_burst:
-            if self._is_background():
+            if self._is_background(background):
                 return
             self._reacted_at, self._sent_before_per_s = now, self._adapted_per_s
             self._throttled_in_row += 1
@@ -192,11 +260,11 @@ class Pacer:
         """Return the rate at which a request was sent."""
         return self._adapted_per_s if sent_at > self._reacted_at else self._sent_before_per_s
 
-    def _is_background(self) -> bool:
+    def _is_background(self, background: BackgroundRefusals) -> bool:
         """Return whether the last 429 is one that comes at any rate; go back to an earlier rate if that is new."""
-        if self._background.forgives():
+        if background.forgives():
             return True
-        per_s = self._background.find()
+        per_s = background.find()
         if per_s is None:
             return False
         self._adapted_per_s = min(max(self._adapted_per_s, per_s), self.configured_per_s)
@@ -231,12 +299,17 @@ class Pacer:
 
     def record_uncertain(self, now: float, *, sent_at: float) -> None:
         """Record an answer that left a job uncertain: it may have been refused because it was sent too fast."""
-        self._brake.record_uncertain(now, sent_at=sent_at, per_s=self.per_s)
+        self._cautious().record_uncertain(now, sent_at=sent_at, per_s=self.per_s)
         self.freeze_growth(now)
 
     def record_outage(self) -> None:
         """Record that nothing is sent until the gateway answers again: the rate is low after that."""
-        self._brake.record_outage()
+        self._cautious().record_outage()
+
+    def _cautious(self) -> UncertainBackoff:
+        if self._brake is None:
+            self._brake = UncertainBackoff(self.configured_per_s)
+        return self._brake
 
     def pause(self, until: float) -> None:
         """Allow nothing before then; a later end that was set before remains."""

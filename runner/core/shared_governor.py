@@ -185,8 +185,9 @@ class SharedGovernor:
         self._budget.begin(hello.shard, hello.budget)
         if is_new:
             self._unseen.discard(hello.shard)
-            self._governor.submitted += hello.submitted
-            self._governor.canary.record_earlier(**_for_canary(hello.tasks))
+            self._governor.left -= hello.submitted
+            if self._governor.canary is not None:
+                self._governor.canary.record_earlier(**_for_canary(hello.tasks))
         elif before is not None and before.has_died:
             self._count_canaries_again()
         if not self._has_submitted:
@@ -211,6 +212,8 @@ class SharedGovernor:
             known.has_died = True
 
     def _count_canaries_again(self) -> None:
+        if self._governor.canary is None:
+            return
         found = Counter[str]()
         for each in self._shards.values():
             found.update(_for_canary(each.tasks), in_flight=each.permits.total())
@@ -338,7 +341,7 @@ class SharedGovernor:
     def _permit(self, ask: Ask, now: float) -> Permit | None:
         """Give one permit to a shard, if all limits allow it now, or within the next block at a high rate."""
         governor = self._governor
-        if governor.left(1) <= 0 or governor.held_back(now):
+        if governor.left <= 0:
             return None
         run = Queue(sum(each.in_flight for each in self._shards.values()), self._limits.in_flight)
         queues = [self._queue(model) for model in ask.models]
@@ -382,7 +385,7 @@ class SharedGovernor:
     def _stop_at_limit(self) -> None:
         """Stop once so many jobs were submitted that no answer can free a place."""
         unanswered = any(each.permits.total() for each in self._shards.values())
-        if self._asks and self._governor.left(1) <= 0 and not unanswered:
+        if self._asks and self._governor.left <= 0 and not unanswered:
             self._stop(Stop(StopReason.LIMIT, f"--limit {self._limit} was reached"))
 
     def _stop_if_stalled(self, now: float) -> None:

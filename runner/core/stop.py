@@ -196,7 +196,7 @@ def parse_max_failures(text: str) -> MaxFailures:
     return value
 
 
-class FailureGuard:
+class FailureGuard(Struct):
     """
     Counts the jobs that ended in this process, and decides when there are too many without a video.
 
@@ -207,11 +207,10 @@ class FailureGuard:
     [False, True, True]
     """
 
-    def __init__(self, max_failures: MaxFailures) -> None:
-        self._max_failures = max_failures
-        self._ended = 0
-        self._unsuccessful = 0
-        self._in_row = 0
+    max_failures: MaxFailures
+    _ended: int = 0
+    _unsuccessful: int = 0
+    _in_row: int = 0
 
     def record_end(self, state: State, *, pending: int) -> Stop | None:
         """
@@ -227,7 +226,7 @@ class FailureGuard:
         self._unsuccessful += state in _UNSUCCESSFUL
         if state is State.SUCCEEDED:
             self._in_row = 0
-        most = self._max_failures
+        most = self.max_failures
         if most == "off":
             return None
         if most is None:
@@ -261,7 +260,6 @@ class CanaryGate:
     Holds jobs back until enough of the first ones have a video.
 
     Args:
-        policy: None lets all jobs through.
         succeeded: Jobs of the run that have a video already; if they are enough, all jobs go through.
         in_flight: Jobs of earlier processes that have not ended; they count as first ones.
 
@@ -272,8 +270,8 @@ class CanaryGate:
     (None, False)
     """
 
-    def __init__(self, policy: CanaryPolicy | None, *, succeeded: int, in_flight: int) -> None:
-        self._policy = policy if policy is not None and succeeded < policy.succeed else None
+    def __init__(self, policy: CanaryPolicy, *, succeeded: int, in_flight: int) -> None:
+        self._policy = policy if succeeded < policy.succeed else None
         self._submitted = in_flight
         self._ended = 0
         self._succeeded = succeeded

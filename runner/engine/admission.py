@@ -88,15 +88,8 @@ class Admission:
 
     def admit(self, pending: PendingJobs, now: float) -> Admitted | NotAdmitted:
         """Choose the next model in turn and the key to use, or return which limit holds everything back."""
-        if why := self.governor.held_back(now):
-            # An answer, a probe or the passing of time changes it; only the last must be checked for.
-            return NotAdmitted(now + RECHECK_S, why)
-        in_flight = len(self._slots)
-        if in_flight >= self._limits.in_flight:
-            return NotAdmitted(None, f"in_flight {self._limits.in_flight}")
-        run = Queue(in_flight, self._limits.in_flight)
-        queues = []
-        for model, is_ready in pending.readiness(now):
+        run, queues = Queue(len(self._slots), self._limits.in_flight), []
+        for model, is_ready in () if run.is_full else pending.readiness(now):
             queue = self._queue(model)
             queue.has_jobs = is_ready
             queues.append(queue)
@@ -118,6 +111,11 @@ class Admission:
 
     def _blocked(self, blocked: Blocked, pending: PendingJobs, now: float) -> NotAdmitted:
         match blocked.by:
+            case Limit.HELD:
+                # An answer, a probe or the passing of time changes it; only the last must be checked for.
+                return NotAdmitted(now + RECHECK_S, blocked.why)
+            case Limit.IN_FLIGHT:
+                return NotAdmitted(None, f"in_flight {self._limits.in_flight}")
             case Limit.RATE:
                 return NotAdmitted(blocked.until, self.governor.why(now))
             case Limit.MODEL_RATE:

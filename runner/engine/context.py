@@ -14,8 +14,7 @@ from runner.core.model import Job
 from runner.core.settings import Settings
 from runner.core.stop import MaxFailures
 from runner.engine.budget import RunBudget
-from runner.engine.events import Observer
-from runner.engine.progress import ResultsAppender
+from runner.engine.events import Delivered, Observer
 from runner.store.store import Store
 from runner.store.work_list import JobFilter
 from runner.worker.deliver import Deliverer
@@ -67,6 +66,8 @@ class EngineContext(Struct, frozen=True, kw_only=True):
         probe: Sends the gateway a free request, and returns whether it answered.
         draw: A random draw from [0, 1).
         budget: Says whether there is money for a job.
+        append: Writes the result lines of some jobs, given by job id with their keys in the store, and returns their files
+            by job id; called in a thread.
         observe: Gets the run's events.
         governor: The limits of a run that other processes work on, too; None if this one works on the whole of it.
         on_success: Gets each job that succeeded and was saved.
@@ -89,7 +90,7 @@ class EngineContext(Struct, frozen=True, kw_only=True):
     inputs: InputFiles | None
     probe: Callable[[], Awaitable[bool]]
     draw: Callable[[], float]
-    results: ResultsAppender
+    append: Callable[[Mapping[str, int]], Mapping[str, Delivered]]
     budget: RunBudget
     observe: Observer
     governor: Governor | None = None

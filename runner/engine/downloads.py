@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from collections.abc import Callable
 from functools import partial
 
 from runner.core.addresses import expires_at
@@ -34,9 +33,7 @@ class Downloads:
         waiting: A heap of the jobs whose downloads have not begun.
     """
 
-    def __init__(
-        self, context: EngineContext, progress: RunProgress, *, on_step_end: Callable[[], None]
-    ) -> None:
+    def __init__(self, context: EngineContext, progress: RunProgress, tasks: JobTasks) -> None:
         self._clock = context.clock
         self._deliverer = context.deliverer
         self._progress = progress
@@ -45,7 +42,7 @@ class Downloads:
         self.waiting: list[tuple[float, int, Job, RemoteTask | None]] = []
         self._order = itertools.count()
         self._active: dict[int, Job] = {}
-        self.tasks = JobTasks(progress, on_step_end=on_step_end)
+        self.tasks = tasks
 
     def active(self) -> tuple[DownloadProgress, ...]:
         """Return the progress of each download, in the order in which they began."""

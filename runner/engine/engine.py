@@ -28,7 +28,13 @@ from runner.engine.context import EngineContext, InputFiles
 from runner.engine.downloads import Downloads
 from runner.engine.events import Notice, Snapshot
 from runner.engine.polls import Polls
-from runner.engine.progress import RunProgress, stop_for_error, stop_for_store_error, stop_for_uploads
+from runner.engine.progress import (
+    JobTasks,
+    RunProgress,
+    stop_for_error,
+    stop_for_store_error,
+    stop_for_uploads,
+)
 from runner.engine.submissions import Rerolls, Submissions
 from runner.errors import RunnerError
 from runner.store import work_list
@@ -52,31 +58,36 @@ class Engine:
     One process's work on a run. Call `run` once.
 
     Attributes:
+        name: The run's name.
+        counts: Jobs by state.
         unsaved: After the run, tasks that were paid for and could not be saved, as pairs of job id and task id.
     """
 
     def __init__(self, context: EngineContext) -> None:
         self._context = context
-        self._progress = RunProgress(context, on_stop=self._schedule_all)
-        self.governor = self._progress.governor
-        self.admission = Admission(context.settings.limits, context.key_pool, self.governor)
-        self.downloads = Downloads(context, self._progress, on_step_end=self._schedule_soon)
+        self.name = context.settings.name
+        self._progress = progress = RunProgress(context, on_stop=self._schedule_all)
+        self.counts: Mapping[State, int] = progress.counts
+        self.governor = progress.governor
+        self.admission = admission = Admission(context.settings.limits, context.key_pool, self.governor)
+        tasks = partial(
+            JobTasks,
+            progress,
+            on_step_end=self.schedule_soon,
+            release_slot=lambda job: admission.release_slot(job.seq),
+        )
+        submitting, polling, downloading = tasks(), tasks(), tasks()
+        self.downloads = Downloads(context, progress, downloading)
         self.polls = Polls(
             context,
-            self._progress,
-            self.admission,
+            progress,
+            admission,
+            polling,
             on_succeeded=self.downloads.add,
             takes_again=lambda job: self.rerolls.take_again(job),
-            on_step_end=self._schedule_soon,
         )
-        self.submissions = Submissions(
-            context,
-            self._progress,
-            self.admission,
-            on_accepted=self.polls.add,
-            on_step_end=self._schedule_soon,
-        )
-        self.rerolls = Rerolls(context, self._progress, self.submissions)
+        self.submissions = Submissions(context, progress, admission, submitting, on_accepted=self.polls.add)
+        self.rerolls = Rerolls(context, progress, self.submissions)
         self._probe_task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
@@ -87,16 +98,6 @@ class Engine:
         self._is_shut_down = asyncio.Event()
         self._is_outage_reported = False
         self.unsaved: list[tuple[str, str]] = []
-
-    @property
-    def name(self) -> str:
-        """The run's name."""
-        return self._context.settings.name
-
-    @property
-    def counts(self) -> Mapping[State, int]:
-        """Jobs by state."""
-        return self._progress.counts
 
     @property
     def stops(self) -> tuple[Stop, ...]:
@@ -151,7 +152,7 @@ class Engine:
     async def run(self) -> None:
         """Work until nothing is left that this process may do."""
         self._resume_jobs()
-        appending = asyncio.create_task(self._append_results(), name="results")
+        reporting = asyncio.create_task(self._progress.report_ends(), name="results")
         run_s = self._context.run_s
         if run_s is not None and run_s <= 0:
             self._on_deadline()
@@ -169,7 +170,7 @@ class Engine:
             self._limit_downloads()
             raise
         finally:
-            await to_the_end(partial(self._shut_down, preparing, appending), on_cancel=self.abandon)
+            await to_the_end(partial(self._shut_down, preparing, reporting), on_cancel=self.abandon)
         if self.submissions.over_limit and not self._progress.stops:
             jobs = format_count(self.submissions.over_limit, "job")
             self.stop(
@@ -179,10 +180,6 @@ class Engine:
     def stop(self, stop: Stop) -> None:
         """Submit no more; the first stop of each reason is reported and kept."""
         self._progress.stop(stop)
-
-    def reschedule(self) -> None:
-        """Look again soon at what may be started: something outside of the engine changed."""
-        self._schedule_soon()
 
     def abandon(self) -> None:
         """Stop now: requests in progress are canceled, which loses nothing that is on disk."""
@@ -199,7 +196,8 @@ class Engine:
                 store.reader, WITH_A_TASK, waiting_since=now, scope=self._context.job_filter
             )
         )
-        attach_costs(store.reader, jobs)
+        if jobs:
+            attach_costs(store.reader, jobs)
         for job in jobs:
             budget.resume(job)
             if job.state.has_ended:
@@ -222,14 +220,8 @@ class Engine:
             self.submissions.are_inputs_ready = True
         self._schedule_all()
 
-    async def _append_results(self) -> None:
-        try:
-            await self._context.results.run()
-        except Exception as error:
-            self.stop(stop_for_error(error))
-
-    def _schedule_soon(self) -> None:
-        """Schedule once for all the steps that end in one iteration of the loop."""
+    def schedule_soon(self) -> None:
+        """Schedule once for all that changes in one iteration of the loop."""
         if not self._is_schedule_due:
             self._is_schedule_due = True
             asyncio.get_running_loop().call_soon(self._schedule_all)
@@ -258,8 +250,10 @@ class Engine:
         if drain is Drain.IN_PROGRESS:
             self._limit_downloads()
         else:
-            backlog = self.downloads.schedule()
-            again.append(self.polls.schedule(now))
+            if self.downloads.waiting:
+                backlog = self.downloads.schedule()
+            if self.polls.waiting:
+                again.append(self.polls.schedule(now))
         if drain is None:
             again.append(self.submissions.schedule(now, backlog=backlog))
             again.append(self.admission.stall_timer.expires_at)
@@ -328,7 +322,7 @@ class Engine:
         self._timer = None
         self._schedule_all()
 
-    async def _shut_down(self, preparing: asyncio.Task[None] | None, appending: asyncio.Task[None]) -> None:
+    async def _shut_down(self, preparing: asyncio.Task[None] | None, reporting: asyncio.Task[None]) -> None:
         # From here on nothing is started, even if `run` was canceled.
         self._is_shut_down.set()
         for each in (self._timer, self._deadline, self._clock_check, preparing, self._probe_task):
@@ -342,8 +336,8 @@ class Engine:
         if self._grace is not None:
             self._grace.cancel()
         await self._collect_unsaved()
-        self._context.results.close()
-        await asyncio.wait([appending])
+        self._progress.results.close()
+        await asyncio.wait([reporting])
 
     async def _collect_unsaved(self) -> None:
         """Find the tasks whose ids could not be saved."""

@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from math import inf
 
 from msgspec import Struct
 
@@ -81,7 +82,10 @@ class LeasedGovernor:
 
     Attributes:
         held: Returns what the shard holds of the budget.
+        left: Any number of jobs: the governor gives no permit for more than may be submitted.
     """
+
+    left = inf
 
     def __init__(
         self, call: Call, *, shard: int, clock: Clock, at_once: int = 1, ledger: RunLedger | None = None
@@ -122,22 +126,16 @@ class LeasedGovernor:
             learned: Rates that an earlier process of the shard found to be allowed.
         """
         self._learned = learned
-        self.on_change, self.on_stop = engine.reschedule, engine.stop
+        self.on_change, self.on_stop = engine.schedule_soon, engine.stop
         self.in_flight = engine.admission.in_flight_by_model
         self.counts = lambda: engine.counts
-
-    def left(self, pending: int) -> int:
-        """Return all: the governor gives no permit for more than may be submitted."""
-        return pending
-
-    def held_back(self, now: float) -> str:
-        """Return nothing: the governor holds its permits back."""
-        return ""
 
     def choose(
         self, run: Queue, queues: Sequence[ModelQueue], *, after: str | None, now: float
     ) -> Chosen | Blocked:
         """Choose a model that there is a permit for, or ask for one."""
+        if run.is_full:
+            return Blocked(Limit.IN_FLIGHT)
         names = [queue.model for queue in queues if queue.has_jobs]
         wanted = tuple(queue.model for queue in queues if queue.has_jobs and not queue.is_full)
         if not wanted:

@@ -7,7 +7,7 @@ Lost tasks are polled once more, before anything else: one that is known again m
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from msgspec.structs import replace
@@ -23,10 +23,8 @@ from runner.engine.admission import Admission, stop_for_refused_key
 from runner.engine.context import EngineContext
 from runner.engine.events import Notice, Observer
 from runner.engine.progress import JobTasks, RunProgress
-from runner.store import work_list
 from runner.store.costs import attach_costs
 from runner.store.store import Store
-from runner.store.work_list import JobFilter
 from runner.worker.poll import Poller
 from runner.worker.ports import Clock
 
@@ -39,7 +37,6 @@ class Polls:
 
     Args:
         on_succeeded: Gets each job whose task succeeded, with the answer that shows it.
-        on_step_end: Called after each step.
 
     Attributes:
         waiting: A heap of the tasks that wait for their next poll.
@@ -50,10 +47,10 @@ class Polls:
         context: EngineContext,
         progress: RunProgress,
         admission: Admission,
+        tasks: JobTasks,
         *,
         on_succeeded: Callable[[Job, RemoteTask], None],
         takes_again: Callable[[Job], bool],
-        on_step_end: Callable[[], None],
     ) -> None:
         self._context = context
         self._progress = progress
@@ -66,10 +63,8 @@ class Polls:
         self._durations: dict[str, Durations] = {}
         self._seen_running_s: dict[int, float] = {}
         self._held_until: dict[str | None, float] = {}
-        self._has_more_keys = len(context.key_pool.for_task(None)) > 1
-        self.tasks = JobTasks(
-            progress, on_step_end=on_step_end, release_slot=lambda job: admission.release_slot(job.seq)
-        )
+        self._has_more_keys = len(context.key_pool.fingerprints) > 1
+        self.tasks = tasks
 
     def durations_s(self) -> dict[str, float]:
         """Return how long tasks took in this process, by model."""
@@ -252,17 +247,17 @@ def _timed_out(outcome: PollOutcome | None, timeout_s: float) -> Failure:
 
 
 async def poll_lost_tasks(
+    lost: Sequence[Job],
     store: Store,
     poller: Poller,
     clock: Clock,
     observe: Observer,
     *,
-    job_filter: JobFilter,
     poll_per_s: float,
     resubmit: bool,
 ) -> None:
     """
-    Poll each lost task once, and save what that shows; any other answer than the task leaves its job as it is.
+    Poll the lost task of each job once, and save what that shows; any other answer than the task leaves its job as it is.
 
     Args:
         resubmit: Whether jobs whose tasks are still unknown become pending, because a person asked for that.
@@ -270,9 +265,6 @@ async def poll_lost_tasks(
     Raises:
         RunnerError: The store can't be written.
     """
-    lost = list(work_list.lost_jobs(store.reader, waiting_since=clock.now(), scope=job_filter))
-    if not lost:
-        return
     attach_costs(store.reader, lost)
     pacer, found, commit = Pacer(poll_per_s), 0, 0
     for job in lost:

@@ -15,6 +15,7 @@ from runner.core.lifecycle import Event, State
 from runner.core.model import Failure, FailureClass, Job
 from runner.core.stop import Drain, Stop, StopReason
 from runner.disk import write_error
+from runner.engine.context import EngineContext
 from runner.engine.events import Delivered, JobEnded, Notice, Observer
 from runner.errors import DiskFull, ObjectStoreError, RunDirError, RunnerError
 from runner.store import query, work_list
@@ -22,7 +23,6 @@ from runner.store.store import Store
 
 if TYPE_CHECKING:
     from runner.engine.admission import Governor
-    from runner.engine.context import EngineContext
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +45,7 @@ class RunProgress:
         stops: Why nothing more is submitted, in the order in which the reasons came up.
         drain: What is still finished; None as long as jobs are submitted.
         governor: The limits of the whole run.
+        results: Reports the jobs that ended.
     """
 
     def __init__(self, context: EngineContext, on_stop: Callable[[], None]) -> None:
@@ -54,11 +55,15 @@ class RunProgress:
         self.stops: list[Stop] = []
         self.drain: Drain | None = None
         self._resumed: dict[int, State] = {}
-        settings, states = context.settings, (State.SUBMITTED, State.DOWNLOADING)
-        # The others of earlier processes do not end in this one.
-        in_flight = work_list.jobs_in_states(
-            context.store.reader, states, waiting_since=0.0, scope=context.job_filter
-        )
+        self.results = ResultsAppender(context.store, context.append, context.observe)
+        settings, in_flight = context.settings, 0
+        if settings.canary is not None:
+            states = (State.SUBMITTED, State.DOWNLOADING)
+            # The others of earlier processes do not end in this one.
+            jobs = work_list.jobs_in_states(
+                context.store.reader, states, waiting_since=0.0, scope=context.job_filter
+            )
+            in_flight = sum(1 for _ in jobs)
         self.governor: Governor = context.governor or RunGovernor(
             settings.limits,
             learned=context.learned,
@@ -67,7 +72,7 @@ class RunProgress:
             max_failures=context.max_failures,
             canary=settings.canary,
             succeeded=self.counts[State.SUCCEEDED],
-            in_flight=0 if settings.canary is None else sum(1 for _ in in_flight),
+            in_flight=in_flight,
         )
 
     def stop(self, stop: Stop) -> None:
@@ -106,11 +111,18 @@ class RunProgress:
 
     def record_end(self, job: Job) -> None:
         """Report a job that ended and was saved."""
-        self._context.results.add(job)
+        self.results.add(job)
         # One that ended like this before did not do so because of what this process submitted.
         is_own = self._resumed.pop(job.seq, None) is not job.state
         for stop in self.governor.record_end(job.state, pending=self.counts[State.PENDING], is_own=is_own):
             self.stop(stop)
+
+    async def report_ends(self) -> None:
+        """Report each job that ends, until `results` is closed; an error stops the run."""
+        try:
+            await self.results.run()
+        except Exception as error:
+            self.stop(stop_for_error(error))
 
 
 class JobTasks:
@@ -218,8 +230,7 @@ class ResultsAppender:
     Appends the result line of each job that ended, in the background; a job is reported once its end is durable.
 
     Args:
-        append: Writes the lines of some jobs, given by job id with their keys in the store, and returns their files by
-            job id; called in a thread.
+        append: See `EngineContext`.
     """
 
     def __init__(

@@ -33,7 +33,6 @@ class Submissions:
 
     Args:
         on_accepted: Gets each job whose task exists now.
-        on_step_end: Called after each step.
 
     Attributes:
         limited_by: The limit that holds the next submission back, in words; empty if there is none.
@@ -46,18 +45,16 @@ class Submissions:
         context: EngineContext,
         progress: RunProgress,
         admission: Admission,
+        tasks: JobTasks,
         *,
         on_accepted: Callable[[Job], None],
-        on_step_end: Callable[[], None],
     ) -> None:
         self._context = context
         self._progress = progress
         self._admission = admission
         self._on_accepted = on_accepted
         self._pending = PendingJobs(context.store.reader, context.job_filter)
-        self.tasks = JobTasks(
-            progress, on_step_end=on_step_end, release_slot=lambda job: admission.release_slot(job.seq)
-        )
+        self.tasks = tasks
         self.limited_by = ""
         self.are_inputs_ready = context.inputs is None
         self.unsaved: list[tuple[str, str]] = []
@@ -65,7 +62,7 @@ class Submissions:
     @property
     def left(self) -> int:
         """Jobs that this process may still submit."""
-        return self._progress.governor.left(self._pending.left)
+        return int(min(self._pending.left, self._progress.governor.left))
 
     @property
     def over_limit(self) -> int:

@@ -82,21 +82,16 @@ def fingerprint(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()[:12]
 
 
-class PooledKeys:
-    """The keys by their fingerprints, and their pool."""
+class PooledKeys(KeyPool):
+    """The pool of a run's keys, with the keys themselves."""
 
     def __init__(self, keys: KeySet) -> None:
         self._secrets = {key.fingerprint: key.secret for key in keys.keys}
-        self.pool = KeyPool(self._secrets)
-        self.fingerprints = tuple(self._secrets)
+        super().__init__(self._secrets)
 
     def secret(self, fingerprint: str) -> str:
         """Return the key itself."""
         return self._secrets[fingerprint]
-
-    def for_task(self, fingerprint: str | None) -> tuple[str, ...]:
-        """Order the keys to query a task with: the one that submitted it first."""
-        return self.pool.for_task(fingerprint)
 
 
 def read_keys(names: Iterable[str], environ: Mapping[str, str]) -> KeySet:

@@ -47,20 +47,19 @@ async def hold(kind: str, count: int) -> float:
             task.cancel()
         return (after - before) / count
     settings = Settings(name="benchmark")
+    pool = KeyPool(["ab12"])
     context: Any = SimpleNamespace(
-        settings=settings, clock=SimpleNamespace(now=time.monotonic), draw=random.random
+        settings=settings, key_pool=pool, clock=SimpleNamespace(now=time.monotonic), draw=random.random
     )
-    admission = Admission(
-        settings.limits, KeyPool(["ab12"]), RunGovernor(settings.limits, learned={}, stall_s=3600)
-    )
-    progress: Any = None
+    admission = Admission(settings.limits, pool, RunGovernor(settings.limits, learned={}, stall_s=3600))
+    unused: Any = None
     polls = Polls(
         context,
-        progress,
+        unused,
         admission,
+        unused,
         on_succeeded=lambda job, task: None,
         takes_again=lambda job: False,
-        on_step_end=lambda: None,
     )
     for job in jobs:
         admission.reserve_slot(job.seq, job.model)

@@ -18,7 +18,7 @@ OPEN = Queue(0, 8)
     ("limit", "until", "run", "queues", "opens_at"),
     [
         (Limit.NO_JOBS, None, OPEN, [ModelQueue(0, model="a", has_jobs=False)], 0.0),
-        (Limit.NO_JOBS, None, Queue(8, 8), [], 0.0),
+        (Limit.IN_FLIGHT, None, Queue(8, 8), [], 0.0),
         (Limit.IN_FLIGHT, None, Queue(8, 8), [ModelQueue(0, model="a")], 0.0),
         (Limit.RATE, 9.0, OPEN, [ModelQueue(0, model="a")], 9.0),
         (Limit.MODEL_IN_FLIGHT, None, OPEN, [ModelQueue(2, 2, model="a")], 0.0),

@@ -30,7 +30,6 @@ from runner.engine.budget import RunBudget
 from runner.engine.context import EngineContext
 from runner.engine.engine import Engine
 from runner.engine.events import Delivered, JobEnded, Notice, RunEvent
-from runner.engine.progress import ResultsAppender
 from runner.errors import RunnerError
 from runner.media import MediaInfo
 from runner.schema.catalog import load_catalog
@@ -163,18 +162,14 @@ class LoopClock:
         await asyncio.sleep(seconds)
 
 
-class FakeKeys:
+class FakeKeys(KeyPool):
     """Keys whose secrets are their fingerprints."""
 
     def __init__(self, *fingerprints: str) -> None:
-        self._secrets = {fingerprint: fingerprint for fingerprint in fingerprints}
-        self.pool = KeyPool(fingerprints)
+        super().__init__(fingerprints)
 
     def secret(self, fingerprint: str) -> str:
-        return self._secrets[fingerprint]
-
-    def for_task(self, fingerprint: str | None) -> tuple[str, ...]:
-        return self.pool.for_task(fingerprint)
+        return {known: known for known in self.fingerprints}[fingerprint]
 
 
 @dataclass
@@ -416,7 +411,7 @@ class EngineHarness:
             "stop_at": None,
             "drain_s": 600.0,
             "store": store,
-            "key_pool": keys.pool,
+            "key_pool": keys,
             "submitter": Submitter(self.api, keys, store, clock),
             "poller": Poller(self.api, keys, store, clock),
             "deliverer": deliverer,
@@ -424,7 +419,7 @@ class EngineHarness:
             "inputs": None if self.render is None else FakeInputs(self.render),
             "probe": self.probe,
             "draw": self.draw,
-            "results": ResultsAppender(store, self.append, observe),
+            "append": self.append,
             "observe": observe,
             "budget": RunBudget(Pricer((), load_catalog()), wall=clock.wall),
         }
