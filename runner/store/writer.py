@@ -281,13 +281,14 @@ class Writer:
     def _save_here(self, batch: Batch) -> None:
         """Save on this machine what the journal did not take: ids of tasks that were paid for. Nothing is submitted by it."""
         batch.intents.clear()
-        with suppress(sqlite3.Error):
+        # Whatever is wrong, the thread goes on: who waits for it would wait forever.
+        with suppress(Exception):
             try:
                 self._connection.execute("BEGIN IMMEDIATE")
                 batch.apply(self._connection)
                 mark_ahead(self._connection)
                 self._connection.execute("COMMIT")
-            except sqlite3.Error:
+            except Exception:
                 self._connection.rollback()
 
     def _committed(self, batch: Batch, error: RunnerError | None) -> None:
@@ -333,12 +334,18 @@ class DiskReserve:
         if self.is_released:
             return False
         self.is_released = True
-        self._path.unlink(missing_ok=True)
+        try:
+            self._path.unlink(missing_ok=True)
+        except OSError:
+            # More is wrong with the disk than that it is full.
+            return False
         return True
 
     def close(self) -> None:
         """Free the space at the end of a run."""
-        self._path.unlink(missing_ok=True)
+        # On a disk that failed it stays; the next run deletes it.
+        with suppress(OSError):
+            self._path.unlink(missing_ok=True)
 
     def _allocate(self) -> bool:
         try:

@@ -138,6 +138,20 @@ async def test_a_fenced_owner_submits_nothing_more(tmp_path: Path) -> None:
             assert isinstance(store.error, Fenced)
 
 
+async def test_what_a_fenced_owner_can_not_save_here_either_holds_up_nobody(tmp_path: Path) -> None:
+    """Whoever waits for such a change gets the error of the journal, and the run ends."""
+    shared = memory()
+    with opened(tmp_path / "a", shared) as store:
+        first, _ = pending(store)
+        async with store:
+            with opened(tmp_path / "b", shared):
+                pass
+            # SQLite has no such text, and the record in the journal has.
+            first.remote_status = "\ud800"
+            with pytest.raises(Fenced):
+                await asyncio.wait_for(store.durable(store.save(first)), 10)
+
+
 async def test_tasks_that_the_journal_did_not_take_are_found_on_this_machine(tmp_path: Path) -> None:
     """The store goes down after the POST: the id is saved here, and belongs to its job once the store is back."""
     shared = memory()

@@ -14,7 +14,7 @@ import pytest
 from runner.core.filenames import DB_NAME, RESERVE_NAME
 from runner.core.lifecycle import State
 from runner.core.model import Asset, AssetKind, Attempt, Job
-from runner.errors import RunDirError
+from runner.errors import DiskFull, RunDirError
 from runner.store import query, work_list
 from runner.store.store import Store
 from runner.store.writer import RESERVE_BYTES, DiskReserve
@@ -195,6 +195,22 @@ def test_room_is_given_up_once(tmp_path: Path) -> None:
     assert [True, False] == [reserve.release(), reserve.release()]
     assert reserve.is_released
     assert not (tmp_path / RESERVE_NAME).exists()
+
+
+async def test_room_that_can_not_be_given_up_is_an_error_for_every_caller(store: Store) -> None:
+    """Where a disk fails altogether, whoever waits for a commit gets its error, and nobody waits forever."""
+    (job,) = jobs(store)
+    async with store:
+        # A folder can't be deleted as a file can.
+        path = store.run_dir / RESERVE_NAME
+        path.unlink()
+        path.mkdir()
+        (pages,) = store._connection.execute("PRAGMA page_count").fetchone()
+        store._connection.execute(f"PRAGMA max_page_count = {pages}")
+        number = store.save(job, Attempt(1, 5.0, "accepted", task_id="t" * 50_000))
+
+        with pytest.raises(DiskFull):
+            await asyncio.wait_for(store.durable(number), 10)
 
 
 def test_reserve_that_can_not_be_written_stops_the_run(tmp_path: Path) -> None:
