@@ -121,7 +121,8 @@ def status(run_dir: AnyPath, *, now_at: float | None = None) -> Status:
             lost, not_seen = _lost_files(connection, folder, facts)
         rate = query.run_rate(connection, since_at=now_at - RECENT_S)
         submitted_per_s, finished_per_s = _rates(rate, now_at) if holder else (0.0, 0.0)
-        seconds_left, limited_by = _time_left(connection, settings, by_state, finished_per_s)
+        newest_task_s = now_at - (rate.last_submitted_at or now_at) if holder else 0.0
+        seconds_left, limited_by = _time_left(connection, settings, by_state, finished_per_s, newest_task_s)
         return Status(
             run_dir=folder,
             name=None if settings is None else settings.name,
@@ -177,6 +178,7 @@ def _time_left(
     settings: Settings | None,
     by_state: Mapping[State, int],
     finished_per_s: float,
+    newest_task_s: float,
 ) -> tuple[float | None, str]:
     left = sum(count for state, count in by_state.items() if next_step(state) is not None)
     if not left or settings is None:
@@ -188,6 +190,7 @@ def _time_left(
         query.mean_generate_s(connection),
         first_poll_s=settings.poll.first_s,
         in_flight=left - by_state[State.PENDING],
+        newest_task_s=newest_task_s,
         finished_per_s=finished_per_s,
         learned=json.loads(query.meta(connection).get(LEARNED, "{}")),
     )

@@ -175,6 +175,7 @@ def estimate_duration(
     *,
     first_poll_s: float = 0.0,
     in_flight: int = 0,
+    newest_task_s: float = 0.0,
     wait_s: float = 0.0,
     finished_per_s: float = 0.0,
     learned: Mapping[str, float] = MappingProxyType({}),
@@ -190,6 +191,8 @@ def estimate_duration(
         mean_generate_s: How long a task takes, by model, as far as known.
         first_poll_s: From a submission to the first poll.
         in_flight: Jobs that were submitted and have not ended.
+        newest_task_s: How long the newest task has been running. Once it takes longer than others did, nobody knows how
+            long, unless there are jobs to submit.
         wait_s: Until anything may be submitted.
         finished_per_s: The rate at which jobs ended lately; 0 if unknown. It tells more than the limits do.
         learned: Lower rates that an earlier run found to be allowed, by model; under "" for the whole run.
@@ -200,13 +203,18 @@ def estimate_duration(
     Estimate(seconds=1350.0, limited_by='limits.in_flight 8', is_known=True)
     >>> estimate_duration({"wan2.7-i2v": 120}, Limits(submit_per_s=2.0, poll_per_s=0.5), {}).limited_by
     'limits.poll 30/min'
+    >>> estimate_duration({}, Limits(), {"wan2.7-i2v": 90.0}, in_flight=1, newest_task_s=60.0).known_s
+    30.0
+    >>> estimate_duration({}, Limits(), {"wan2.7-i2v": 90.0}, in_flight=1, newest_task_s=95.0).known_s is None
+    True
     """
     jobs = {model: count for model, count in pending.items() if count}
     left = sum(jobs.values()) + in_flight
     known = [mean_generate_s[model] for model in jobs if model in mean_generate_s] or list(
         mean_generate_s.values()
     )
-    seconds, limited_by = max(known, default=0.0) if in_flight else 0.0, ""
+    seconds, limited_by = max(known, default=0.0) - newest_task_s if in_flight else 0.0, ""
+    is_overdue = seconds < 0 and not jobs
     if jobs:
         default_s = sum(known) / len(known) if known else 0.0
         task_s = {model: mean_generate_s.get(model, default_s) for model in jobs}
@@ -215,7 +223,7 @@ def estimate_duration(
         seconds += wait_s
     if left and finished_per_s > 0:
         return Estimate(left / finished_per_s, limited_by, is_known=True)
-    return Estimate(seconds, limited_by, is_known=bool(known) or not left)
+    return Estimate(max(0.0, seconds), limited_by, is_known=(bool(known) or not left) and not is_overdue)
 
 
 def _minimum_times(

@@ -138,14 +138,17 @@ class Engine:
         is_out = self.admission.breaker.state is not CircuitState.CLOSED
         has_only_files = 0 < in_progress == self.counts[State.DOWNLOADING]
         # Nobody knows how long an outage lasts, and how long tasks took says nothing of files.
-        if is_out if any(pending.values()) else has_only_files:
+        has_pending = any(pending.values())
+        if is_out if has_pending else has_only_files:
             return None
+        newest_at = now if has_pending else max((job.waiting_since for job in self.polls.active), default=now)
         return estimate_duration(
             pending,
             limits,
             self.polls.durations_s(),
             first_poll_s=self._context.settings.poll.first_s,
             in_flight=in_progress,
+            newest_task_s=now - newest_at,
             wait_s=max(0.0, self.governor.pacer.opens_at - now),
         ).known_s
 

@@ -24,6 +24,7 @@ from jsonschema.validators import extend
 
 from runner.core.problem import Finding, JsonPath, Severity, format_path
 from runner.core.units import format_count
+from runner.schema.catalog import load_catalog
 from runner.schema.limits import BodyLimit, WordLimit, body_bytes
 from runner.schema.wording import (
     did_you_mean,
@@ -50,6 +51,8 @@ def explain(
 
     >>> explain({"properties": {"seed": {"type": "integer"}}}, {"seed": "x"})[0].message
     "seed: 'x' is text, not a whole number"
+    >>> explain({"properties": {"seed": {}}, "additionalProperties": False}, {"matrix": {}})[0].hint
+    'it belongs to a job, beside request:'
     """
     if found := list(_non_text_keys(instance)):
         return found
@@ -171,6 +174,7 @@ class _SchemaError:
         self.subject = subject
         self.context: list[ValidationError] = list(error.context or ())
         self._error = error
+        self._root = root
         self._where = format_path(self.path) or root
         self._own_words: dict[str, Any] = self.schema.get("x-messages", {}).get(self.keyword, {})
 
@@ -211,9 +215,23 @@ class _SchemaError:
             if words:
                 hint = self._fill(words.get("hint"))
             else:
-                hint = did_you_mean(key, absent) or did_you_mean(key, known)
+                hint = self._place(key) or did_you_mean(key, absent) or did_you_mean(key, known)
             text = f"unknown key {format_value(key)} in {self._where}"
             yield Finding((*self.path, key), self._fill((words or {}).get("message")) or text, hint)
+
+    def _place(self, key: str) -> str | None:
+        """Return where in a manifest a key belongs that is unknown where it is; None if it is known nowhere in one."""
+        is_request = self._root == "request"
+        if (is_request and self.path) or self._root not in ("the manifest", "the job", "request"):
+            return None
+        manifest = load_catalog().document("manifest")
+        if key in manifest["$defs"]["job"]["properties"]:
+            return "it belongs to a job, beside request:"
+        top = manifest["properties"]
+        if key in top:
+            return "it belongs to the manifest, beside jobs:"
+        sections = (name for name in top if key in top[name].get("properties", ()) and not is_request)
+        return next((f"it belongs under {name}:" for name in sections), None)
 
     def _missing_keys(self) -> Iterator[Finding]:
         required = self.expected

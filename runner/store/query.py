@@ -85,6 +85,7 @@ class RunRate(Struct, frozen=True):
     submitted: int
     finished: int
     first_submitted_at: float | None
+    last_submitted_at: float | None
     last_finished_at: float | None
 
 
@@ -92,7 +93,7 @@ def run_rate(connection: sqlite3.Connection, *, since_at: float) -> RunRate:
     """Count the jobs that were submitted, and that ended, since a time."""
     row = connection.execute(
         "SELECT count(*) FILTER (WHERE submitted_at > ?), count(*) FILTER (WHERE finished_at > ?), "
-        "min(submitted_at), max(finished_at) FROM jobs",
+        "min(submitted_at), max(submitted_at), max(finished_at) FROM jobs",
         (since_at, since_at),
     ).fetchone()
     return RunRate(*row)

@@ -86,6 +86,12 @@ def test_an_active_run_shows_the_limiting_setting_and_stuck_tasks() -> None:
     assert 100 == pytest.approx(found["seconds_left"], abs=5)
     assert "s2: 1m 4" in text
     assert "(usually 10s for seedance-1-0-pro-250528)" in text
+    with Store(run_dir) as store:
+        with store.transaction() as connection:
+            connection.execute("DELETE FROM jobs WHERE job_id = 'p'")
+            connection.execute("UPDATE jobs SET finished_at = finished_at - 3600")
+        # All tasks that are left have taken longer than the others did.
+        assert None is json.loads(runner("status", run_dir, "--json").stdout)["seconds_left"]
 
 
 def test_watch_ends_with_the_run() -> None:

@@ -172,6 +172,29 @@ def test_time_left_is_unknown_while_only_files_are_awaited(tmp_path: Path) -> No
     assert {None} == set(shown)
 
 
+def test_time_left_is_unknown_once_the_last_task_takes_longer_than_others(tmp_path: Path) -> None:
+    """The estimate counts down, and is not repeated once it has passed."""
+    shown: list[tuple[float, float | None]] = []
+
+    async def watch(engine: Engine, store: Any) -> None:
+        while True:
+            if engine.snapshot().counts[State.SUBMITTED] == 1:
+                shown.append((asyncio.get_running_loop().time(), engine.snapshot().seconds_left))
+            await asyncio.sleep(1.0)
+
+    api = FakeApi(
+        on_poll=lambda task, nth: SUCCEEDED if nth >= (50 if task.endswith("001") else 5) else RUNNING
+    )
+    harness = EngineHarness(tmp_path, api)
+    harness.add_jobs(specs(3))
+
+    harness.run(meanwhile=watch)
+
+    known = [seconds for _, seconds in shown if seconds is not None]
+    assert known == sorted(known, reverse=True)
+    assert {None} == {seconds for _, seconds in shown[-20:]}
+
+
 def test_time_left_is_not_shown_before_it_is_known(tmp_path: Path) -> None:
     """
     No figure before a task has ended; then one that includes the wait that the gateway asked for.

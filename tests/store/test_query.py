@@ -219,8 +219,8 @@ def test_rate_of_a_run(store: Store) -> None:
     put(store, "c", State.SUBMITTED, submitted_at=160.0)
     put(store, "d", State.SUBMITTED, submitted_at=170.0)
 
-    assert query.RunRate(2, 1, 100.0, 190.0) == query.run_rate(store.reader, since_at=150.0)
-    assert query.RunRate(0, 0, 100.0, 190.0) == query.run_rate(store.reader, since_at=190.0)
+    assert query.RunRate(2, 1, 100.0, 170.0, 190.0) == query.run_rate(store.reader, since_at=150.0)
+    assert query.RunRate(0, 0, 100.0, 170.0, 190.0) == query.run_rate(store.reader, since_at=190.0)
 
 
 def test_median_time_of_a_model(store: Store) -> None:
