@@ -1,4 +1,4 @@
-"""The options that several commands share, in groups, and their conversion to `RunOptions`."""
+"""The options that several commands share, in groups."""
 
 from __future__ import annotations
 
@@ -10,15 +10,12 @@ from typing import Any, TypeVar
 import click
 from msgspec import Struct
 
-from runner.api.options import IfLocked, RunOptions, next_moment, parse_max_cost, read_shard
+from runner.api.options import DEFAULT_OPTIONS, IfLocked, next_moment, parse_max_cost, read_shard
 from runner.cli.console import echo_stderr
 from runner.cli.param_types import FAILURE_CLASS, RUN_DIR, SCENARIO_NAME, STATE
 from runner.core.stop import SHARE_FORMS, parse_max_failures
 from runner.core.units import DURATION_FORMS, RATE_FORMS, format_duration, parse_duration, parse_rate
 from runner.core.where import parse_condition
-
-DEFAULTS = RunOptions()
-
 
 Callback = Callable[[click.Context, click.Parameter, Any], Any]
 
@@ -121,15 +118,15 @@ BOUNDS = (
         "--drain-time",
         "drain_time",
         metavar="DURATION",
-        default=format_duration(DEFAULTS.drain_time),
+        default=format_duration(DEFAULT_OPTIONS.drain_time),
         show_default=True,
         callback=parsed_by(parse_duration),
         help="How long to wait for submitted jobs after --max-runtime or --stop-at.",
     ),
     click.option(
         "--if-locked",
-        type=click.Choice([choice.value for choice in IfLocked]),
-        default=DEFAULTS.if_locked.value,
+        type=click.Choice(list(map(str, IfLocked))),
+        default=DEFAULT_OPTIONS.if_locked.value,
         show_default=True,
         callback=parsed_by(IfLocked),
         help="If another process uses the run directory: fail with exit code 5, wait for it, or skip the run with "
@@ -371,13 +368,8 @@ class DisplayOptions(Struct, frozen=True, kw_only=True):
 
 
 def pop_display_options(values: dict[str, Any]) -> DisplayOptions:
-    """Remove the options of `WATCHING` from a command's values, and return them."""
+    """Remove the options of `WATCHING` from a command's values, and return them; the rest are fields of `RunOptions`."""
     given = {name: values.pop(name) for name in ("as_json", "quiet", "verbose", "log_file", "metrics_file")}
     if given["quiet"] and given["verbose"]:
         raise click.UsageError("--quiet and --verbose can't be used together.")
     return DisplayOptions(**given)
-
-
-def run_options(values: dict[str, Any]) -> RunOptions:
-    """Convert the remaining values of a command to `RunOptions`, whose fields have their names."""
-    return RunOptions(**values)
