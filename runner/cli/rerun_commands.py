@@ -15,7 +15,7 @@ from runner.api.options import RunOptions
 from runner.cli.console import echo_stderr, echo_stdout
 from runner.cli.displays import show_event
 from runner.cli.main import InSections
-from runner.cli.param_types import RUN_DIR
+from runner.cli.param_types import RUN_DIR, with_options
 from runner.cli.shared_options import (
     ASSETS,
     BOUNDS,
@@ -32,7 +32,6 @@ from runner.cli.shared_options import (
     WHERE,
     local_run,
     pop_display_options,
-    with_options,
 )
 from runner.core.filenames import FAILED_NAME, REPORT_NAME, RESULTS_NAME, SUMMARY_NAME
 from runner.core.lifecycle import State

@@ -12,7 +12,7 @@ import click
 from runner.api.options import DEFAULT_OPTIONS, RunOptions, read_shard
 from runner.cli.console import echo_stderr, show_warning, shown_if_slow
 from runner.cli.main import InSections
-from runner.cli.param_types import MANIFEST, RUN_DIR, VARIABLE
+from runner.cli.param_types import MANIFEST, RUN_DIR, VARIABLE, parsed_by, with_options
 from runner.cli.shared_options import (
     ADOPT_RESULTS,
     ASSETS,
@@ -32,9 +32,7 @@ from runner.cli.shared_options import (
     WATCHING,
     WHERE,
     or_newest_run,
-    parsed_by,
     pop_display_options,
-    with_options,
 )
 from runner.core.model import OnChanged
 from runner.core.sanitize import command_text

@@ -3,38 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 from msgspec import Struct
 
 from runner.api.options import DEFAULT_OPTIONS, IfLocked, next_moment, parse_max_cost, read_shard
 from runner.cli.console import echo_stderr
-from runner.cli.param_types import FAILURE_CLASS, RUN_DIR, SCENARIO_NAME, STATE
+from runner.cli.param_types import FAILURE_CLASS, RUN_DIR, SCENARIO_NAME, STATE, parsed_by
 from runner.core.stop import SHARE_FORMS, parse_max_failures
 from runner.core.units import DURATION_FORMS, RATE_FORMS, format_duration, parse_duration, parse_rate
 from runner.core.where import parse_condition
-
-Callback = Callable[[click.Context, click.Parameter, Any], Any]
-
-
-def parsed_by(read: Callable[[str], Any]) -> Callback:
-    """Return the callback of an option that is parsed by a function whose ValueError is a usage error."""
-
-    def callback(_ctx: click.Context, _param: click.Parameter, value: Any) -> Any:
-        try:
-            if isinstance(value, tuple):
-                return tuple(read(text) for text in value)
-            return None if value is None else read(value)
-        except ValueError as error:
-            raise click.BadParameter(str(error)) from None
-
-    return callback
-
-
-Command = TypeVar("Command", bound=Callable[..., Any])
 
 _PATH = click.Path(path_type=Path)
 _COUNT = click.IntRange(min=1)
@@ -343,18 +323,6 @@ TRUST = click.option(
     "does not.",
 )
 """Single options."""
-
-
-def with_options(*groups: Any) -> Callable[[Command], Command]:
-    """Add options and groups of options to a command, in this order."""
-    flat = [option for group in groups for option in (group if isinstance(group, tuple) else (group,))]
-
-    def decorate(command: Command) -> Command:
-        for option in reversed(flat):
-            command = option(command)
-        return command
-
-    return decorate
 
 
 class DisplayOptions(Struct, frozen=True, kw_only=True):
