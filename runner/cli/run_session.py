@@ -33,7 +33,9 @@ _GC_THRESHOLD = 50_000
 New containers after which the garbage collector runs: more than 256 jobs in progress have. With 10,000 it ran a hundred
 times in 5,000 of such jobs, and took 5 % of the time.
 """
-_DISCARD = logging.NullHandler()
+
+# Else Python would print messages that go to no log file.
+logging.getLogger("runner").addHandler(logging.NullHandler())
 
 StartRun = Callable[[Callbacks], Coroutine[Any, Any, RunResult]]
 
@@ -85,9 +87,8 @@ def run_and_report(
 
 
 def _run(start: StartRun, display_options: DisplayOptions, title: str) -> RunResult:
-    # Else Python would print messages that go to no log file.
-    logging.getLogger("runner").addHandler(_DISCARD)
-    path, observer = display_options.log_file, RunObserver()
+    path, observer, loop_factory = display_options.log_file, RunObserver(), _loop_factory()
+    _schedule_as_batch()
     with (
         contextlib.nullcontext() if path is None else EventLog(path) as log,
         Signals(observer),
@@ -101,9 +102,8 @@ def _run(start: StartRun, display_options: DisplayOptions, title: str) -> RunRes
         # What is loaded stays, and jobs make few cycles: Python's default threshold costs 7 %.
         gc.freeze()
         gc.set_threshold(_GC_THRESHOLD)
-        _schedule_as_batch()
         try:
-            with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            with asyncio.Runner(loop_factory=loop_factory) as runner:
                 run = start(callbacks)
                 if display_options.metrics_file is not None:
                     run = _with_metrics(run, observer, display_options.metrics_file)

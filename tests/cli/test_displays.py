@@ -15,6 +15,7 @@ from typing import cast
 
 import pytest
 
+from runner.cli import run_session
 from runner.cli.console import shown_if_slow
 from runner.cli.displays import Display, PlainDisplay, QuietDisplay, RunObserver, stop_line
 from runner.core.lifecycle import State
@@ -116,6 +117,17 @@ def test_no_error_of_a_display_reaches_the_run(
 
     assert events == display.events
     assert messages == [record.message for record in caplog.records]
+
+
+def test_messages_of_loggers_are_not_printed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without a log file they are discarded."""
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+
+    logging.getLogger(run_session.__name__).warning("internal")
+
+    assert "" == capsys.readouterr().err
 
 
 class Terminal(io.StringIO):
