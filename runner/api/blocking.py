@@ -13,7 +13,7 @@ from typing import Any, ParamSpec
 
 from runner.api import rerun as rerun_api
 from runner.api import run as run_api
-from runner.api.options import RunOptions
+from runner.api.options import DEFAULT_OPTIONS, RunOptions
 from runner.api.run_facts import default_run_dir
 from runner.api.run_result import Callbacks, OnStarted, RunResult
 from runner.core.filenames import MANIFEST_NAME, RESULTS_NAME
@@ -37,7 +37,7 @@ async def run_async(
     name: str = "jobs",
     settings: Mapping[str, Any] | None = None,
     output: AnyPath | None = None,
-    options: RunOptions = RunOptions(),
+    options: RunOptions = DEFAULT_OPTIONS,
     observe: Observer = ignore,
     on_started: OnStarted = ignore,
 ) -> RunResult:
@@ -79,7 +79,7 @@ async def run_async(
 
 
 async def resume_async(
-    run_dir: AnyPath, *, options: RunOptions = RunOptions(), observe: Observer = ignore
+    run_dir: AnyPath, *, options: RunOptions = DEFAULT_OPTIONS, observe: Observer = ignore
 ) -> RunResult:
     """Continue a run without its manifest; otherwise like `run_async`."""
     return await run_api.resume(Path(run_dir), Callbacks(guarded(observe)), options=options)
@@ -89,7 +89,7 @@ async def rerun_async(
     run_dir: AnyPath,
     selection: Selection = Selection(),
     *,
-    options: RunOptions = RunOptions(),
+    options: RunOptions = DEFAULT_OPTIONS,
     observe: Observer = ignore,
 ) -> RunResult:
     """
@@ -182,7 +182,7 @@ async def follow(
     name: str = "jobs",
     settings: Mapping[str, Any] | None = None,
     output: AnyPath | None = None,
-    options: RunOptions = RunOptions(),
+    options: RunOptions = DEFAULT_OPTIONS,
 ) -> AsyncIterator[RunStream]:
     """
     Run a manifest, or jobs, and get the events; leaving the block early stops the run without losing anything.

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from msgspec.structs import fields, replace
 
-from runner.api.options import RunOptions
+from runner.api.options import DEFAULT_OPTIONS, RunOptions
 from runner.api.run_facts import RunFacts
 from runner.api.simulate import simulated_keys, with_simulator_speed
 from runner.core.addresses import unencrypted_host
@@ -81,7 +81,7 @@ def read_environment(options: RunOptions, folder: Path | None) -> Mapping[str, s
     return os.environ
 
 
-def run_environment(facts: RunFacts, options: RunOptions = RunOptions()) -> Mapping[str, str]:
+def run_environment(facts: RunFacts, options: RunOptions = DEFAULT_OPTIONS) -> Mapping[str, str]:
     """Return the environment of a run: the process's, completed by the ``.env`` beside its manifest."""
     manifest = facts.origin.manifest
     return read_environment(options, None if manifest is None else Path(manifest).parent)

@@ -22,7 +22,7 @@ from msgspec import Struct
 from runner.api.asset_store import open_assets
 from runner.api.config import apply_options, find_keys, read_environment
 from runner.api.inputs import try_inputs
-from runner.api.options import RunOptions
+from runner.api.options import DEFAULT_OPTIONS, RunOptions
 from runner.api.run_facts import default_run_dir
 from runner.api.validate import manifest_error
 from runner.connector import Proxies, shown_proxy
@@ -79,7 +79,7 @@ def doctor(
     manifest: AnyPath | None = None,
     *,
     output: AnyPath | None = None,
-    options: RunOptions = RunOptions(),
+    options: RunOptions = DEFAULT_OPTIONS,
     wall_clock: Callable[[], float] = time.time,
 ) -> Iterator[Check]:
     """

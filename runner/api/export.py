@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from runner.api.config import read_environment, run_environment
-from runner.api.options import RunOptions
+from runner.api.options import DEFAULT_OPTIONS
 from runner.api.rerun_from_results import run_dir_of
 from runner.api.run_dir import require_run
 from runner.api.run_facts import read_facts
@@ -57,7 +57,7 @@ def export(
             if (run_dir / DB_NAME).exists():
                 return _export_run(run_dir, options, out, on_progress), ()
     with ExitStack() as stack:
-        environ = read_environment(RunOptions(), Path())
+        environ = read_environment(DEFAULT_OPTIONS, Path())
         objects = Objects(environ)
         places = [_open(path, options, stack, objects, environ) for path in paths]
         results = open_results(*(place for place, _ in places))

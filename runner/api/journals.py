@@ -18,7 +18,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from runner.api.config import read_environment
-from runner.api.options import RunOptions
+from runner.api.options import DEFAULT_OPTIONS, RunOptions
 from runner.api.run_facts import SNAPSHOT, RunFacts, default_run_dir, read_facts, save_facts
 from runner.api.shards import claim, shard_facts
 from runner.core.filenames import DB_NAME, INPUTS_NAME, RUN_JSON_NAME, safe_name
@@ -53,7 +53,7 @@ def begin_journal(url: str, facts: RunFacts, environ: Mapping[str, str]) -> Jour
     return Journal(store, str(held.get("id")), shard.index)
 
 
-def journal_of(run_dir: Path, options: RunOptions = RunOptions()) -> Journal | None:
+def journal_of(run_dir: Path, options: RunOptions = DEFAULT_OPTIONS) -> Journal | None:
     """
     Return the journal that a run directory belongs to; None if it has none.
 

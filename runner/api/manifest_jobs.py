@@ -21,7 +21,7 @@ from runner.api.budget import check_cost
 from runner.api.config import apply_options, read_environment
 from runner.api.job_choice import chosen_ids
 from runner.api.journals import begin_journal, upload_media
-from runner.api.options import RunOptions
+from runner.api.options import DEFAULT_OPTIONS, RunOptions
 from runner.api.run_dir import require_match
 from runner.api.run_facts import (
     RunFacts,
@@ -198,7 +198,7 @@ def prepare(
     journal: str,
     shards: int,
     *,
-    options: RunOptions = RunOptions(),
+    options: RunOptions = DEFAULT_OPTIONS,
     on_problem: Callable[[Problem], None] = ignore,
     is_governed: bool = False,
     confirm_cost: Callable[[str], bool] | None = None,

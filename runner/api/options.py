@@ -258,3 +258,5 @@ _KINDS: Mapping[str, Any] = {
     "var": dict[str, Any],
     "shard": Shard,
 }
+
+DEFAULT_OPTIONS = RunOptions()

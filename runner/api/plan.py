@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from runner.api.config import apply_options, apply_simulator_speed, read_environment
 from runner.api.job_choice import ChosenJobs, failed_to_retry
-from runner.api.options import RunOptions
+from runner.api.options import DEFAULT_OPTIONS, RunOptions
 from runner.api.plan_groups import Action, Group, JobGroups, PlannedJob, PlannedUploads, UploadCounter
 from runner.api.prices import cost_json, pricer_for, tables_used
 from runner.api.run_facts import (
@@ -105,7 +105,7 @@ def plan(
     manifest: AnyPath,
     *,
     output: AnyPath | None = None,
-    options: RunOptions = RunOptions(),
+    options: RunOptions = DEFAULT_OPTIONS,
     show: int = 0,
     on_problem: Callable[[Problem], None] | None = None,
 ) -> Plan:

@@ -19,7 +19,7 @@ from runner.api.budget import check_cost, pending_cost
 from runner.api.config import announce_gateway, trusted_settings
 from runner.api.execute import execute
 from runner.api.job_choice import chosen_among, narrowed
-from runner.api.options import RunOptions
+from runner.api.options import DEFAULT_OPTIONS, RunOptions
 from runner.api.prices import pricer_for
 from runner.api.run_dir import announce_run_dir, load_config, open_run, require_match, require_run
 from runner.api.run_facts import command_folder, read_facts
@@ -39,7 +39,7 @@ async def rerun(
     run_dir: Path,
     selection: Selection = Selection(),
     *,
-    options: RunOptions = RunOptions(),
+    options: RunOptions = DEFAULT_OPTIONS,
     confirm: Callable[[RerunPlan], None] = ignore,
     callbacks: Callbacks = Callbacks(),
 ) -> RunResult:
@@ -126,7 +126,7 @@ async def run_chosen(
 
 
 def plan_rerun(
-    run_dir: Path, selection: Selection = Selection(), options: RunOptions = RunOptions()
+    run_dir: Path, selection: Selection = Selection(), options: RunOptions = DEFAULT_OPTIONS
 ) -> RerunPlan:
     """Return what `rerun` would do, and change nothing; also while another process works on the run."""
     require_run(run_dir)
@@ -156,7 +156,7 @@ async def retake(
     job: str | None = None,
     *,
     new_seed: bool = False,
-    options: RunOptions = RunOptions(),
+    options: RunOptions = DEFAULT_OPTIONS,
     confirm: Callable[[RerunPlan], None] = ignore,
     callbacks: Callbacks = Callbacks(),
 ) -> RunResult:
@@ -191,7 +191,7 @@ async def retake(
     )
 
 
-def plan_retake(run_dir: Path, job: str | None = None, options: RunOptions = RunOptions()) -> RerunPlan:
+def plan_retake(run_dir: Path, job: str | None = None, options: RunOptions = DEFAULT_OPTIONS) -> RerunPlan:
     """Return what `retake` would do, and change nothing."""
     require_run(run_dir)
     with reading(run_dir, with_temp_tables=True) as reader:

@@ -19,7 +19,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from runner.api.config import BASE_URL_NAME, FLAG, gateway_source, read_environment, refused_gateway
-from runner.api.options import IfLocked, RunOptions
+from runner.api.options import DEFAULT_OPTIONS, IfLocked, RunOptions
 from runner.api.rerun import plan_rerun, rerun
 from runner.api.run_dir import as_left_by_a_process, open_run
 from runner.api.run_facts import (
@@ -122,7 +122,7 @@ async def rerun_results(
     source: RerunSource,
     selection: Selection = Selection(),
     *,
-    options: RunOptions = RunOptions(),
+    options: RunOptions = DEFAULT_OPTIONS,
     confirm: Callable[[RerunPlan], None] = ignore,
     callbacks: Callbacks = Callbacks(),
 ) -> RunResult:
@@ -151,7 +151,7 @@ async def rerun_results(
 
 
 async def plan_results(
-    source: RerunSource, selection: Selection, observe: Observer, options: RunOptions = RunOptions()
+    source: RerunSource, selection: Selection, observe: Observer, options: RunOptions = DEFAULT_OPTIONS
 ) -> RerunPlan:
     """Return what `rerun_results` would do, and leave nothing behind."""
     _show_warnings(source, observe)

@@ -28,7 +28,7 @@ from runner.api.execute import execute
 from runner.api.job_choice import chosen_ids
 from runner.api.journals import begin_journal
 from runner.api.manifest_jobs import load_into
-from runner.api.options import RunOptions
+from runner.api.options import DEFAULT_OPTIONS, RunOptions
 from runner.api.run_dir import announce_run_dir, load_config, open_run, require_match, require_run
 from runner.api.run_facts import (
     RunFacts,
@@ -70,7 +70,7 @@ async def run(
     *,
     output: Path | None = None,
     folder: Path | None = None,
-    options: RunOptions = RunOptions(),
+    options: RunOptions = DEFAULT_OPTIONS,
 ) -> RunResult:
     """
     Run a manifest: submit new jobs, poll and download those that were submitted, and write the results.
@@ -236,7 +236,7 @@ async def resume(
     run_dir: Path,
     callbacks: Callbacks = Callbacks(),
     *,
-    options: RunOptions = RunOptions(),
+    options: RunOptions = DEFAULT_OPTIONS,
     governor: LeasedGovernor | None = None,
 ) -> RunResult:
     """

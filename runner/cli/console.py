@@ -1,4 +1,4 @@
-"""Output to the terminal: messages and errors for people to stderr, data to stdout."""
+"""The terminal: messages and errors for people to stderr, data to stdout; servers that run until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import contextlib
 import os
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from typing import TextIO
 
 import click
@@ -31,15 +31,25 @@ def wants_color(stream: TextIO | None = None) -> bool:
 
 
 def echo_stderr(
-    text: str, *, style: str | None = None, head: str = "", head_style: str | None = None
+    text: str,
+    *,
+    style: str | None = None,
+    head: str = "",
+    head_style: str | None = None,
+    max_chars: int | None = None,
 ) -> None:
-    """Print a line for people, in a color if given, after a bold start; control characters are shown as pictures."""
-    _echo(text, style, head, head_style, is_error=True)
+    """
+    Print a line for people, in a color if given, after a bold start; control characters are shown as pictures.
+
+    With ``max_chars`` the text becomes one line of at most that length without secrets, as by `sanitize_line`.
+    """
+    line = _safe(text) if max_chars is None else sanitize_line(text, max_chars=max_chars)
+    _echo(line, style, head, head_style, is_error=True)
 
 
 def echo_stdout(text: str, *, head: str = "", head_style: str | None = None) -> None:
     """Print a line of data, after a start in another color; control characters are shown as pictures."""
-    _echo(text, None, head, head_style, is_error=False)
+    _echo(_safe(text), None, head, head_style, is_error=False)
 
 
 @contextlib.contextmanager
@@ -55,16 +65,17 @@ def shown_if_slow(text: str, *, after_s: float = 1.0) -> Iterator[None]:
         timer.cancel()
 
 
-def _echo(text: str, style: str | None, head: str, head_style: str | None, *, is_error: bool) -> None:
-    """Print a line to a terminal: the only place where texts from outside get there."""
-    is_colored = wants_color(sys.stderr if is_error else sys.stdout)
-    line = sanitize_text(text, max_chars=len(text))
+def _echo(line: str, style: str | None, head: str, head_style: str | None, *, is_error: bool) -> None:
+    """Print a safe line to a terminal: the only place where texts from outside get there."""
     if style:
         line = click.style(line, fg=style)
     if head:
-        start = sanitize_text(head, max_chars=len(head))
-        line = click.style(start, fg=head_style, bold=is_error or None) + line
-    click.echo(line, err=is_error, color=is_colored)
+        line = click.style(_safe(head), fg=head_style, bold=is_error or None) + line
+    click.echo(line, err=is_error, color=wants_color(sys.stderr if is_error else sys.stdout))
+
+
+def _safe(text: str) -> str:
+    return sanitize_text(text, max_chars=len(text))
 
 
 def show_error(error: RunnerError) -> None:
@@ -139,3 +150,32 @@ def open_in_browser(url: str) -> None:
 
     if not webbrowser.open(url):
         echo_stderr(f"no browser could be started; open {url}")
+
+
+def serve_until_signal(server: Coroutine[None, None, None], port: int) -> None:
+    """
+    Run a server until Ctrl-C or SIGTERM.
+
+    Raises:
+        UsageError: It can't listen on the port.
+    """
+    # Slow to import, and used by two commands.
+    import asyncio
+    import signal
+
+    async def serve() -> None:
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        assert task is not None
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, task.cancel)
+        await server
+
+    try:
+        asyncio.run(serve())
+    except asyncio.CancelledError:
+        return
+    except OSError as error:
+        raise UsageError(
+            f"can't listen on port {port}: {error.strerror or error}",
+            hint="choose another --port, or leave the option out to use a free one",
+        ) from None

@@ -15,8 +15,8 @@ from runner.api.prices import PriceInForce, PricesInForce, prices, prices_json
 from runner.api.run_ledger import SpendReport, spend, spend_json
 from runner.cli.console import echo_stderr, echo_stdout, show_warning, shown_if_slow
 from runner.cli.displays import show_event
-from runner.cli.param_types import MANIFEST, RUN_DIR, VARIABLE
-from runner.cli.shared_options import REAL_TIME, SAMPLE, WHERE, with_options
+from runner.cli.param_types import MANIFEST, RUN_DIR, VARIABLE, with_options
+from runner.cli.shared_options import REAL_TIME, SAMPLE, WHERE
 from runner.core.money import format_money, from_nanos
 from runner.core.prices import age_text
 from runner.core.sanitize import escape_json, sanitize_line

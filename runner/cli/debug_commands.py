@@ -12,10 +12,9 @@ from msgspec import to_builtins
 
 from runner.api.options import RunOptions
 from runner.api.simulate import serve_simulator
-from runner.cli.console import echo_stderr, echo_stdout
+from runner.cli.console import echo_stderr, echo_stdout, serve_until_signal
 from runner.cli.param_types import MANIFEST
 from runner.cli.shared_options import PORT, SCENARIO
-from runner.cli.signals import serve_until_signal
 from runner.core.explain_answer import Explanation, Reading, explain_answer
 
 _WRONG_INPUT = {"manifest", "env-file"}

@@ -1,17 +1,27 @@
-"""What a run shows while it is active if stderr is not a terminal or with --quiet, and the texts of all displays."""
+"""What a run shows and asks while it is active, and the texts of all displays."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
-from typing import Protocol
+import logging
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Protocol
+
+import click
 
 from runner.cli.console import echo_stderr
 from runner.core.lifecycle import State
+from runner.core.problem import Problem, Severity
 from runner.core.sanitize import sanitize_line
 from runner.core.stop import StopReason
 from runner.core.units import format_count, format_duration, format_per_minute
 from runner.engine.events import ActiveRun, JobEnded, Notice, RunEvent, Snapshot
+
+if TYPE_CHECKING:
+    from runner.cli.event_log import EventLog
+
+log = logging.getLogger(__name__)
 
 STATES = (
     State.SUCCEEDED,
@@ -55,6 +65,86 @@ class Display(Protocol):
         """Remove what should not stay on the screen."""
 
 
+class RunObserver:
+    """
+    Passes what happens in a run to its display and its log file, and asks questions.
+
+    No error of a display reaches the run: if the terminal goes away, nothing is shown from then on.
+
+    Attributes:
+        display: None before there is one, and after its terminal went away.
+        log: None without a log file.
+        engine: The one that was started last; None before, and when the run is over.
+        loop: The event loop of the engine.
+    """
+
+    display: Display | None = None
+    log: EventLog | None = None
+    engine: ActiveRun | None = None
+    loop: asyncio.AbstractEventLoop | None = None
+    _has_failed = False
+
+    def event(self, event: RunEvent) -> None:
+        """Log and show an event of the run."""
+        if self.log is not None:
+            self.log.event(event)
+        self._show(lambda display: display.event(event))
+
+    def problem(self, problem: Problem) -> None:
+        """Log a problem of the manifest, and show it if it is a warning; errors are shown when the run is refused."""
+        if self.log is not None:
+            self.log.problem(problem)
+        if problem.severity is Severity.WARNING:
+            self._show(lambda display: display.event(Notice("warning", str(problem))))
+
+    def started(self, engine: ActiveRun) -> None:
+        """Show the progress of an engine, which signals stop from now on; called in its event loop."""
+        self.engine, self.loop = engine, asyncio.get_running_loop()
+        self._show(lambda display: display.started(engine))
+
+    def confirm(self, question: str) -> bool:
+        """Ask a question that is answered with no unless there is a terminal."""
+        if not has_terminal():
+            return False
+        self._show(lambda display: display.close())
+        return click.confirm(question, err=True)
+
+    def close(self) -> None:
+        """End the display of a run that is over."""
+        self.engine = None
+        self._show(lambda display: display.close())
+
+    def _show(self, call: Callable[[Display], None]) -> None:
+        if self.display is None:
+            return
+        try:
+            call(self.display)
+        except OSError:
+            self.display = None
+        except Exception:
+            # Once: the next million events would fail in the same way.
+            log.log(
+                logging.DEBUG if self._has_failed else logging.WARNING, "the display failed", exc_info=True
+            )
+            self._has_failed = True
+
+
+def has_terminal() -> bool:
+    """Return whether there is somebody to ask."""
+    return sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def new_display(title: str, *, quiet: bool, verbose: bool) -> Display:
+    """Return the display for stderr: one that is redrawn only on a terminal."""
+    if quiet:
+        return QuietDisplay()
+    if not sys.stderr.isatty():
+        return PlainDisplay(verbose=verbose)
+    from runner.cli.live_display import LiveDisplay
+
+    return LiveDisplay(title, verbose=verbose)
+
+
 class QuietDisplay:
     """
     Shows in a line what older runs of a series still need, and nothing else.
@@ -93,15 +183,15 @@ class PlainDisplay:
         self._verbose = verbose
         self._failures = 0
         self._engine: ActiveRun | None = None
-        self._progress: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
 
     def started(self, engine: ActiveRun) -> None:
         """Print the counts now, and the progress every half minute."""
         self._engine = engine
-        echo_stderr(f"{run_title(engine)}: {counts_text(engine.counts)}")
-        if self._progress is not None:
-            self._progress.cancel()
-        self._progress = asyncio.create_task(self._print_progress(engine), name="display")
+        echo_stderr(f"{engine.name}: {counts_text(engine.counts)}", max_chars=_MAX_LINE_CHARS)
+        if self._timer is not None:
+            self._timer.cancel()
+        self._start_timer(engine)
 
     def event(self, event: RunEvent) -> None:
         """Print a notice, a failure, or with ``verbose`` any event."""
@@ -110,7 +200,7 @@ class PlainDisplay:
             if line := stop_line(event, self._engine):
                 echo_stderr(line)
         elif self._verbose or not (isinstance(event, JobEnded) or is_brief):
-            echo_stderr(event_line(event))
+            show_event(event)
         elif isinstance(event, JobEnded) and event.state is not State.SUCCEEDED:
             self._print_failure(event)
 
@@ -120,30 +210,31 @@ class PlainDisplay:
     def _print_failure(self, event: JobEnded) -> None:
         self._failures += 1
         if self._failures <= _MAX_FAILURES_LISTED:
-            echo_stderr(event_line(event))
+            show_event(event)
         elif self._failures == _MAX_FAILURES_LISTED + 1:
             echo_stderr("further failures are counted but not listed; use --verbose to list them")
 
-    async def _print_progress(self, engine: ActiveRun) -> None:
-        while True:
-            await asyncio.sleep(_PROGRESS_EVERY_S)
-            echo_stderr(progress_line(engine.snapshot()))
+    def _start_timer(self, engine: ActiveRun) -> None:
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(_PROGRESS_EVERY_S, self._print_progress, engine)
 
-
-def run_title(engine: ActiveRun) -> str:
-    """Return the name of an engine's run as one safe line: what displays and metrics call it."""
-    return sanitize_line(engine.name, max_chars=100)
+    def _print_progress(self, engine: ActiveRun) -> None:
+        self._start_timer(engine)
+        echo_stderr(progress_line(engine.snapshot()))
 
 
 def event_line(event: RunEvent) -> str:
     """Format an event as one safe line."""
-    if isinstance(event, JobEnded):
-        line = f"{event.job_id}: {event.state.label}"
-        if event.error is not None and event.state is not State.SUCCEEDED:
-            line += f" ({event.error.cls}): {event.error.message}"
-    else:
-        line = event.message if event.hint is None else f"{event.message} ({event.hint})"
-    return sanitize_line(line, max_chars=_MAX_LINE_CHARS)
+    return sanitize_line(_event_text(event), max_chars=_MAX_LINE_CHARS)
+
+
+def _event_text(event: RunEvent) -> str:
+    if isinstance(event, Notice):
+        return event.message if event.hint is None else f"{event.message} ({event.hint})"
+    line = f"{event.job_id}: {event.state.label}"
+    if event.error is None or event.state is State.SUCCEEDED:
+        return line
+    return f"{line} ({event.error.cls}): {event.error.message}"
 
 
 def stop_line(event: Notice, engine: ActiveRun | None) -> str:
@@ -162,7 +253,7 @@ def stop_line(event: Notice, engine: ActiveRun | None) -> str:
 
 def show_event(event: RunEvent) -> None:
     """Print an event as one safe line."""
-    echo_stderr(event_line(event))
+    echo_stderr(_event_text(event), max_chars=_MAX_LINE_CHARS)
 
 
 def progress_line(snapshot: Snapshot) -> str:

@@ -12,7 +12,7 @@ import click
 
 from runner.api.config import read_environment
 from runner.api.journals import JournaledRun, check_out, find_run, has_shards, write_snapshot
-from runner.api.options import RunOptions
+from runner.api.options import DEFAULT_OPTIONS
 from runner.cli.console import echo_stderr
 from runner.cli.shared_options import GIVEN_URL
 from runner.core.sanitize import command_text
@@ -47,7 +47,7 @@ def local_paths(
         if url is None:
             found.append(path)
             continue
-        run = find_run(url, read_environment(RunOptions(), Path()))
+        run = find_run(url, read_environment(DEFAULT_OPTIONS, Path()))
         if not is_read:
             # Before any shard is taken over.
             own = shard if jobs is None or run.shards == 1 else _shard_of(jobs, run)
@@ -96,7 +96,7 @@ def merge_sources(paths: Iterable[Path]) -> Iterator[list[Path]]:
                 found.append(path)
                 continue
             echo_stderr(f"reading the journals of {url}")
-            run = find_run(url, read_environment(RunOptions(), Path()))
+            run = find_run(url, read_environment(DEFAULT_OPTIONS, Path()))
             if not has_shards(run):
                 raise UsageError(
                     f"the run in {url} has no shards",

@@ -28,7 +28,6 @@ from runner.cli.displays import (
     ended_count,
     event_line,
     rate_texts,
-    run_title,
     spend_text,
     stop_line,
 )
@@ -80,7 +79,7 @@ class LiveDisplay:
 
     def started(self, engine: ActiveRun) -> None:
         """Start to redraw, also after a question."""
-        self._title, self._engine = run_title(engine), engine
+        self._title, self._engine = sanitize_line(engine.name, max_chars=100), engine
         self._start()
         if self._drawing is not None:
             self._drawing.cancel()

@@ -21,7 +21,7 @@ from runner.api.status import job as read_job
 from runner.cli.console import echo_stderr, echo_stdout
 from runner.cli.debug_commands import explanation_lines
 from runner.cli.param_types import JOB as JOB_ID
-from runner.cli.param_types import RUN_DIR
+from runner.cli.param_types import RUN_DIR, with_options
 from runner.cli.shared_options import (
     CLASS,
     JOB,
@@ -30,7 +30,6 @@ from runner.cli.shared_options import (
     WHERE,
     as_given,
     local_run,
-    with_options,
 )
 from runner.core.explain_answer import explain_answer
 from runner.core.lifecycle import State

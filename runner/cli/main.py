@@ -6,6 +6,8 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from functools import reduce
+from operator import or_
 from typing import Any
 
 import click
@@ -49,7 +51,7 @@ COMMAND_GROUPS = {
     },
 }
 """The help text of every command, in groups, so that `--help` imports none of them."""
-COMMANDS = {name: text for commands in COMMAND_GROUPS.values() for name, text in commands.items()}
+COMMANDS = reduce(or_, COMMAND_GROUPS.values())
 
 OPTION_SECTIONS = {
     "Options": "",

@@ -1,5 +1,6 @@
 """
-Types of arguments that a shell can complete: run directories, manifests, job ids, models, classes, states; and `--var`.
+How parameters are read: types that a shell can complete (run directories, manifests, job ids, models, classes, states),
+callbacks of options, and `--var`.
 
 Completion must be quick and never fail: every search is limited, and what can't be read is not offered.
 """
@@ -11,7 +12,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import click
 
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 else:
     # In older supported versions of click this type has no parameters.
     _AnyType = click.ParamType
+
+Command = TypeVar("Command", bound=Callable[..., Any])
 
 MAX_OFFERED = 100
 """The most completions of one word."""
@@ -94,6 +97,32 @@ class LazyChoice(Completed):
             return str(value)
         hint = did_you_mean(value, words) or f"choose from {', '.join(words)}."
         raise click.BadParameter(f"unknown {self.name} {value!r}; {hint}", ctx, param)
+
+
+def parsed_by(read: Callable[[str], Any]) -> Callable[[click.Context, click.Parameter, Any], Any]:
+    """Return the callback of an option that is parsed by a function whose ValueError is a usage error."""
+
+    def callback(_ctx: click.Context, _param: click.Parameter, value: Any) -> Any:
+        try:
+            if isinstance(value, tuple):
+                return tuple(read(text) for text in value)
+            return None if value is None else read(value)
+        except ValueError as error:
+            raise click.BadParameter(str(error)) from None
+
+    return callback
+
+
+def with_options(*groups: Any) -> Callable[[Command], Command]:
+    """Add options and groups of options to a command, in this order."""
+    flat = [option for group in groups for option in (group if isinstance(group, tuple) else (group,))]
+
+    def decorate(command: Command) -> Command:
+        for option in reversed(flat):
+            command = option(command)
+        return command
+
+    return decorate
 
 
 def _read_variables(ctx: click.Context, param: click.Parameter, given: tuple[str, ...]) -> dict[str, str]:

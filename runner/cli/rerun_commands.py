@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
+from runner.api.options import RunOptions
 from runner.cli.console import echo_stderr, echo_stdout
 from runner.cli.displays import show_event
 from runner.cli.main import InSections
-from runner.cli.param_types import RUN_DIR
+from runner.cli.param_types import RUN_DIR, with_options
 from runner.cli.shared_options import (
     ASSETS,
     BOUNDS,
@@ -31,8 +32,6 @@ from runner.cli.shared_options import (
     WHERE,
     local_run,
     pop_display_options,
-    run_options,
-    with_options,
 )
 from runner.core.filenames import FAILED_NAME, REPORT_NAME, RESULTS_NAME, SUMMARY_NAME
 from runner.core.lifecycle import State
@@ -45,7 +44,6 @@ from runner.jsontext import dumps
 from runner.store.transitions import RerunPlan, Selection, rerunnable_states
 
 if TYPE_CHECKING:
-    from runner.api.options import RunOptions
     from runner.api.run_result import Callbacks, RunResult
     from runner.cli.shared_options import DisplayOptions
 
@@ -104,7 +102,7 @@ def rerun_command(
     if home is not None:
         return _merge_rerun(source, home)
     display_options, job = pop_display_options(values), values.pop("job")
-    options = run_options(values)
+    options = RunOptions(**values)
     if verdict is not None:
         if states or classes or output is not None or source.is_file():
             raise UsageError(

@@ -25,7 +25,7 @@ from runner.cli.final_summary import submission_text
 from runner.cli.param_types import JOB, RUN_DIR
 from runner.cli.shared_options import or_newest_run
 from runner.core.lifecycle import State
-from runner.core.sanitize import command_text, job_command, sanitize_line
+from runner.core.sanitize import command_text, job_command
 from runner.core.units import format_count
 from runner.core.wire import task_id_error
 from runner.results.formats import utc_text
@@ -101,7 +101,7 @@ def _list(records: list[JobRecord], run_dir: Path, *, as_json: bool) -> int:
         echo_stderr("no uncertain jobs")
         return 0
     for record in records:
-        echo_stderr(sanitize_line(submission_text(record), max_chars=200))
+        echo_stderr(submission_text(record), max_chars=200)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerows([("job_id", "task_id"), *((record.job_id, "") for record in records)])
@@ -137,7 +137,7 @@ def _show(result: ResolveResult, run_dir: Path, state: State, *, as_json: bool) 
         values = {"settled": result.resolved, "refused": refused, "uncertain": result.left}
         echo_stdout(json.dumps(values))
     for refusal in result.refused:
-        echo_stderr(sanitize_line(f"{refusal.name} {refusal.why}", max_chars=300), style="red")
+        echo_stderr(f"{refusal.name} {refusal.why}", style="red", max_chars=300)
     left = f"{result.left:,} still uncertain" if result.left else "no uncertain jobs left"
     if result.refused:
         echo_stderr(

@@ -9,15 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from runner.api.options import RunOptions, read_shard
+from runner.api.options import DEFAULT_OPTIONS, RunOptions, read_shard
 from runner.cli.console import echo_stderr, show_warning, shown_if_slow
 from runner.cli.main import InSections
-from runner.cli.param_types import MANIFEST, RUN_DIR, VARIABLE
+from runner.cli.param_types import MANIFEST, RUN_DIR, VARIABLE, parsed_by, with_options
 from runner.cli.shared_options import (
     ADOPT_RESULTS,
     ASSETS,
     BOUNDS,
-    DEFAULTS,
     JOB,
     NEW_AND_CATCH_UP,
     PACING,
@@ -33,10 +32,7 @@ from runner.cli.shared_options import (
     WATCHING,
     WHERE,
     or_newest_run,
-    parsed_by,
     pop_display_options,
-    run_options,
-    with_options,
 )
 from runner.core.model import OnChanged
 from runner.core.sanitize import command_text
@@ -61,8 +57,8 @@ if TYPE_CHECKING:
 @click.option("--strict", is_flag=True, help="Treat warnings as errors.")
 @click.option(
     "--on-changed",
-    type=click.Choice([choice.value for choice in OnChanged]),
-    default=DEFAULTS.on_changed.value,
+    type=click.Choice(list(map(str, OnChanged))),
+    default=DEFAULT_OPTIONS.on_changed.value,
     show_default=True,
     callback=parsed_by(OnChanged),
     help="What to do with jobs whose request has changed since they ran: stop with an error, keep their results, or "
@@ -141,34 +137,23 @@ def run_command(
         raise click.UsageError("--scenario and --real-time need --simulate.")
     if (engine is None) != (workers is None) or (engine is None and (shards or ray_address)):
         raise click.UsageError("--engine ray needs --workers; --shards and --ray-address need --engine ray.")
-    options = run_options(values)
+    options = RunOptions(**values)
     if dry_run:
         from runner.cli.cost_commands import show_plan
 
         as_json, is_verbose = display_options.as_json, display_options.verbose
         show_plan(manifest, output, options, show=0, as_json=as_json, is_verbose=is_verbose)
         return 0
+    from runner.api.run import run
     from runner.cli.run_session import run_and_report
 
-    if workers is None:
-        start = _start(manifest, output, options)
-    else:
-        start = _start_on_ray(
-            manifest, options, workers=workers, shards=shards, address=ray_address, folder=output
-        )
+    start: StartRun = partial(run, manifest, output=output, options=options)
+    if workers is not None:
+        from runner.scale.driver import RayPlan, run_on_ray
+
+        plan = RayPlan(workers=workers, shards=shards, address=ray_address, folder=output)
+        start = partial(run_on_ray, manifest, plan=plan, options=options)
     return run_and_report(start, options, display_options, title=manifest.name)
-
-
-def _start(manifest: Path, output: Path | None, options: RunOptions) -> StartRun:
-    from runner.api.run import run
-
-    return partial(run, manifest, output=output, options=options)
-
-
-def _start_on_ray(manifest: Path, options: RunOptions, **plan: Any) -> StartRun:
-    from runner.scale.driver import RayPlan, run_on_ray
-
-    return partial(run_on_ray, manifest, plan=RayPlan(**plan), options=options)
 
 
 @click.command("resume", cls=InSections)
@@ -199,7 +184,7 @@ def resume_command(run_dirs: tuple[Path, ...], **values: Any) -> int:
     from runner.cli.run_session import run_and_report, run_each_and_report
 
     display_options = pop_display_options(values)
-    options = run_options(values)
+    options = RunOptions(**values)
     started_at = time.monotonic()
 
     async def start(run_dir: Path, callbacks: Callbacks) -> RunResult:

@@ -1,6 +1,4 @@
-"""
-A run for a person at a terminal: display, signals, final summary, exit code, and a log file with a JSON object per line.
-"""
+"""A run for a person at a terminal: Ctrl-C and other signals, final summary, metrics, exit code."""
 
 from __future__ import annotations
 
@@ -9,33 +7,25 @@ import contextlib
 import gc
 import logging
 import os
-import sys
+import signal
 import time
-import traceback
 from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Any, Self
 
-import click
-
-from runner import __version__
 from runner.api.options import IfLocked, RunOptions
 from runner.api.run_result import Callbacks, RunResult, result_json, summary_of
 from runner.cli.console import echo_stderr, echo_stdout, show_error
-from runner.cli.displays import Display, PlainDisplay, QuietDisplay
+from runner.cli.displays import RunObserver, has_terminal, new_display
+from runner.cli.event_log import EventLog
 from runner.cli.shared_options import DisplayOptions
-from runner.cli.signals import Interrupted, Signals
 from runner.cli.streams import without_waiting
-from runner.core.problem import Problem, Severity
-from runner.core.sanitize import redact
-from runner.core.stop import SIGNAL_EXIT_CODES, combined_exit_code
-from runner.disk import open_own, require_output
-from runner.engine.events import ActiveRun, JobEnded, Notice, RunEvent, guarded
-from runner.errors import RunLocked, RunnerError, UsageError
+from runner.core.stop import SIGNAL_EXIT_CODES, Stop, StopReason, combined_exit_code
+from runner.disk import require_output
+from runner.errors import RunLocked, RunnerError
 from runner.jsontext import dumps
 from runner.report.prometheus import write_live_metrics, write_metrics
-from runner.results.formats import utc_text
 
 METRICS_EVERY_S = 15.0
 _GC_THRESHOLD = 50_000
@@ -44,65 +34,8 @@ New containers after which the garbage collector runs: more than 256 jobs in pro
 times in 5,000 of such jobs, and took 5 % of the time.
 """
 
-
-class RunObserver:
-    """
-    Passes what happens in a run to its display, its log file and its signal handlers.
-
-    If the terminal goes away, nothing is shown from then on, and the run continues.
-
-    Attributes:
-        engine: The one that was started last; None before.
-        callbacks: For the run; without a terminal nobody is asked whether to pay.
-    """
-
-    engine: ActiveRun | None = None
-
-    def __init__(self, display: Display, log: EventLog, signals: Signals) -> None:
-        self._display: Display | None = display
-        self._log = log
-        self._signals = signals
-        confirm_cost = self.confirm if _has_terminal() else None
-        self.callbacks = Callbacks(
-            guarded(self.event), self.problem, self.started, self.confirm, confirm_cost
-        )
-
-    def event(self, event: RunEvent) -> None:
-        """Log and show an event of the run."""
-        self._log.event(event)
-        self._show(lambda display: display.event(event))
-
-    def problem(self, problem: Problem) -> None:
-        """Log a problem of the manifest, and show it if it is a warning; errors are shown when the run is refused."""
-        self._log.problem(problem)
-        if problem.severity is Severity.WARNING:
-            self._show(lambda display: display.event(Notice("warning", str(problem))))
-
-    def started(self, engine: ActiveRun) -> None:
-        """Handle signals with the engine, and show its progress."""
-        self.engine = engine
-        self._signals.started(engine)
-        self._show(lambda display: display.started(engine))
-
-    def confirm(self, question: str) -> bool:
-        """Ask a question that is answered with no unless there is a terminal."""
-        if not _has_terminal():
-            return False
-        self._show(lambda display: display.close())
-        return click.confirm(question, err=True)
-
-    def _show(self, call: Callable[[Display], None]) -> None:
-        if self._display is None:
-            return
-        try:
-            call(self._display)
-        except OSError:
-            self._display = None
-
-
-def _has_terminal() -> bool:
-    return sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
-
+# Else Python would print messages that go to no log file.
+logging.getLogger("runner").addHandler(logging.NullHandler())
 
 StartRun = Callable[[Callbacks], Coroutine[Any, Any, RunResult]]
 
@@ -154,23 +87,29 @@ def run_and_report(
 
 
 def _run(start: StartRun, display_options: DisplayOptions, title: str) -> RunResult:
-    with EventLog(display_options.log_file) as log, Signals() as signals, without_waiting():
-        display = _display(display_options, title)
-        observer = RunObserver(display, log, signals)
+    path, observer, loop_factory = display_options.log_file, RunObserver(), _loop_factory()
+    _schedule_as_batch()
+    with (
+        contextlib.nullcontext() if path is None else EventLog(path) as log,
+        Signals(observer),
+        without_waiting(),
+    ):
+        observer.log = log
+        observer.display = new_display(title, quiet=display_options.quiet, verbose=display_options.verbose)
+        confirm = observer.confirm
+        confirm_cost = confirm if has_terminal() else None
+        callbacks = Callbacks(observer.event, observer.problem, observer.started, confirm, confirm_cost)
         # What is loaded stays, and jobs make few cycles: Python's default threshold costs 7 %.
         gc.freeze()
         gc.set_threshold(_GC_THRESHOLD)
-        _schedule_as_batch()
         try:
-            with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-                run = start(observer.callbacks)
+            with asyncio.Runner(loop_factory=loop_factory) as runner:
+                run = start(callbacks)
                 if display_options.metrics_file is not None:
                     run = _with_metrics(run, observer, display_options.metrics_file)
                 return runner.run(run)
         finally:
-            signals.ended()
-            with contextlib.suppress(OSError):
-                display.close()
+            observer.close()
 
 
 def _schedule_as_batch() -> None:
@@ -205,16 +144,6 @@ async def _write_live_metrics(observer: RunObserver, path: Path) -> None:
                 await asyncio.to_thread(write_live_metrics, path, snapshot, run=name, now_at=time.time())
 
 
-def _display(display_options: DisplayOptions, title: str) -> Display:
-    if display_options.quiet:
-        return QuietDisplay()
-    if not sys.stderr.isatty():
-        return PlainDisplay(verbose=display_options.verbose)
-    from runner.cli.live_display import LiveDisplay
-
-    return LiveDisplay(title, verbose=display_options.verbose)
-
-
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     try:
         import uvloop
@@ -246,101 +175,63 @@ def _write_metrics(result: RunResult, path: Path) -> None:
         echo_stderr(f"could not write the metrics to {path}: {error}", style="yellow")
 
 
-JOBS = "runner.jobs"
-"""The logger that has every step of every job."""
-
-
-class EventLog(logging.Handler):
+class Interrupted(KeyboardInterrupt):
     """
-    Appends events and the messages of the program's loggers to a file; without a file, discards both.
+    A signal arrived before any job was started.
 
-    If the file can't be written any more, for example because the disk is full, the log ends and the run continues.
+    Attributes:
+        exit_code: The exit code of the process, as a shell reports the signal.
     """
 
-    def __init__(self, path: Path | None) -> None:
+    def __init__(self, number: int) -> None:
         super().__init__()
-        self._path = path
-        self._file: Any = None
+        self.exit_code = 130 if number == signal.SIGINT else 143
+
+
+class Signals:
+    """
+    A context manager that handles Ctrl-C, SIGTERM and a closed terminal; for the main thread only.
+
+    Before the run has started, a signal ends the process at once: nothing was sent. After that the first signal
+    stops submissions and lets active requests and downloads finish, the second abandons them, and a third is
+    handled by the system. None of them loses anything, because everything that matters is already on disk.
+    """
+
+    def __init__(self, observer: RunObserver) -> None:
+        self._observer = observer
+        self._count = 0
+        self._previous: dict[int, object] = {}
 
     def __enter__(self) -> Self:
-        """
-        Open the file.
-
-        Raises:
-            UsageError: The file can't be written.
-        """
-        if self._path is not None:
-            try:
-                # A link or a pipe could lead to a file of somebody else's, or wait for a reader.
-                descriptor = open_own(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-                # Unbuffered, so that each line has left the process before the next event.
-                self._file = os.fdopen(descriptor, "ab", buffering=0)
-            except OSError as error:
-                raise UsageError(
-                    f"{self._path} can't be written: {error.strerror}",
-                    hint="check the path given to --log-file",
-                ) from None
-        logging.getLogger("runner").addHandler(self)
-        if self._file is not None:
-            self.write("start", version=__version__, command=[redact(text) for text in sys.argv[1:]])
-            logging.getLogger(JOBS).setLevel(logging.DEBUG)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            # Under nohup, or in the background of a script, a signal may be ignored on purpose.
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                self._previous[number] = signal.signal(number, self._receive)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        logging.getLogger("runner").removeHandler(self)
-        logging.getLogger(JOBS).setLevel(logging.NOTSET)
-        if self._file is not None:
-            self.write("end")
-            self._file.close()
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
 
-    def write(self, kind: str, **values: Any) -> None:
-        """Append a line."""
-        if self._file is None:
+    def _receive(self, number: int, _frame: FrameType | None) -> None:
+        engine, loop = self._observer.engine, self._observer.loop
+        if engine is None or loop is None or loop.is_closed():
+            raise Interrupted(number)
+        self._count += 1
+        if self._count == 1:
+            loop.call_soon_threadsafe(engine.stop, _stop(number))
             return
-        try:
-            self._file.write(dumps({"at": utc_text(time.time()), "event": kind, **values}) + b"\n")
-        except (OSError, ValueError):
-            self._file.close()
-            self._file = None
+        for handled in self._previous:
+            signal.signal(handled, signal.SIG_DFL)
+        loop.call_soon_threadsafe(engine.abandon)
 
-    def event(self, event: RunEvent) -> None:
-        """Append an event of the run."""
-        if isinstance(event, JobEnded):
-            self.write(
-                "job_ended",
-                job_id=event.job_id,
-                task_id=event.task_id,
-                model=event.model,
-                status=event.state.value,
-                error_class=None if event.error is None else event.error.cls.value,
-                message=None if event.error is None else event.error.message,
-            )
-        else:
-            self.write(event.kind, message=event.message, hint=event.hint)
 
-    def problem(self, problem: Problem) -> None:
-        """Append a problem of the manifest."""
-        self.write(
-            "problem",
-            severity=problem.severity.value,
-            place=str(problem.position),
-            job=problem.job,
-            path=problem.path,
-            message=problem.message,
-            hint=problem.hint,
-        )
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Append a step of a job, or a message of a logger with the traceback of its exception."""
-        if record.name == JOBS:
-            self.write(record.getMessage(), **getattr(record, "fields", {}))
-            return
-        trace = None if record.exc_info is None else "".join(traceback.format_exception(*record.exc_info))
-        self.write(
-            "log",
-            level=record.levelname.lower(),
-            message=redact(record.getMessage()),
-            trace=None if trace is None else redact(trace),
-        )
+def _stop(number: int) -> Stop:
+    what = "no new submissions; waiting for open requests and downloads"
+    if number == signal.SIGINT:
+        again = "press Ctrl-C again to stop now; nothing is lost either way"
+        return Stop(StopReason.INTERRUPTED, f"interrupted: {what} ({again})")
+    again = "send it again to stop now; nothing is lost either way"
+    return Stop(StopReason.TERMINATED, f"{signal.Signals(number).name}: {what} ({again})")

@@ -1,43 +1,20 @@
-"""The options that several commands share, in groups, and their conversion to `RunOptions`."""
+"""The options that several commands share, in groups."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 from msgspec import Struct
 
-from runner.api.options import IfLocked, RunOptions, next_moment, parse_max_cost, read_shard
+from runner.api.options import DEFAULT_OPTIONS, IfLocked, next_moment, parse_max_cost, read_shard
 from runner.cli.console import echo_stderr
-from runner.cli.param_types import FAILURE_CLASS, RUN_DIR, SCENARIO_NAME, STATE
+from runner.cli.param_types import FAILURE_CLASS, RUN_DIR, SCENARIO_NAME, STATE, parsed_by
 from runner.core.stop import SHARE_FORMS, parse_max_failures
 from runner.core.units import DURATION_FORMS, RATE_FORMS, format_duration, parse_duration, parse_rate
 from runner.core.where import parse_condition
-
-DEFAULTS = RunOptions()
-
-
-Callback = Callable[[click.Context, click.Parameter, Any], Any]
-
-
-def parsed_by(read: Callable[[str], Any]) -> Callback:
-    """Return the callback of an option that is parsed by a function whose ValueError is a usage error."""
-
-    def callback(_ctx: click.Context, _param: click.Parameter, value: Any) -> Any:
-        try:
-            if isinstance(value, tuple):
-                return tuple(read(text) for text in value)
-            return None if value is None else read(value)
-        except ValueError as error:
-            raise click.BadParameter(str(error)) from None
-
-    return callback
-
-
-Command = TypeVar("Command", bound=Callable[..., Any])
 
 _PATH = click.Path(path_type=Path)
 _COUNT = click.IntRange(min=1)
@@ -121,15 +98,15 @@ BOUNDS = (
         "--drain-time",
         "drain_time",
         metavar="DURATION",
-        default=format_duration(DEFAULTS.drain_time),
+        default=format_duration(DEFAULT_OPTIONS.drain_time),
         show_default=True,
         callback=parsed_by(parse_duration),
         help="How long to wait for submitted jobs after --max-runtime or --stop-at.",
     ),
     click.option(
         "--if-locked",
-        type=click.Choice([choice.value for choice in IfLocked]),
-        default=DEFAULTS.if_locked.value,
+        type=click.Choice(list(map(str, IfLocked))),
+        default=DEFAULT_OPTIONS.if_locked.value,
         show_default=True,
         callback=parsed_by(IfLocked),
         help="If another process uses the run directory: fail with exit code 5, wait for it, or skip the run with "
@@ -348,18 +325,6 @@ TRUST = click.option(
 """Single options."""
 
 
-def with_options(*groups: Any) -> Callable[[Command], Command]:
-    """Add options and groups of options to a command, in this order."""
-    flat = [option for group in groups for option in (group if isinstance(group, tuple) else (group,))]
-
-    def decorate(command: Command) -> Command:
-        for option in reversed(flat):
-            command = option(command)
-        return command
-
-    return decorate
-
-
 class DisplayOptions(Struct, frozen=True, kw_only=True):
     """The values of `WATCHING`."""
 
@@ -371,13 +336,8 @@ class DisplayOptions(Struct, frozen=True, kw_only=True):
 
 
 def pop_display_options(values: dict[str, Any]) -> DisplayOptions:
-    """Remove the options of `WATCHING` from a command's values, and return them."""
+    """Remove the options of `WATCHING` from a command's values, and return them; the rest are fields of `RunOptions`."""
     given = {name: values.pop(name) for name in ("as_json", "quiet", "verbose", "log_file", "metrics_file")}
     if given["quiet"] and given["verbose"]:
         raise click.UsageError("--quiet and --verbose can't be used together.")
     return DisplayOptions(**given)
-
-
-def run_options(values: dict[str, Any]) -> RunOptions:
-    """Convert the remaining values of a command to `RunOptions`, whose fields have their names."""
-    return RunOptions(**values)

@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from runner.cli.console import echo_stderr, echo_stdout, open_in_browser, shown_if_slow
+from runner.cli.console import echo_stderr, echo_stdout, open_in_browser, serve_until_signal, shown_if_slow
 from runner.cli.displays import show_event
 from runner.cli.param_types import RUN_DIR
 from runner.cli.shared_options import PORT, RUN_OR_NEWEST, WHERE, as_given
-from runner.cli.signals import serve_until_signal
 from runner.core.filenames import VERDICTS_NAME
 from runner.core.lifecycle import State
 from runner.core.sanitize import command_text

@@ -63,7 +63,7 @@ _HOSTILE = (
     "[\x80-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
     "\ud800-\udfff\ufffe\uffff\U000e0000-\U000e007f]"
 )
-_PICTURES = {code: 0x2400 + code for code in range(0x20) if chr(code) not in "\t\n"} | {0x7F: 0x2421}
+_PICTURES = {**dict(enumerate(range(0x2400, 0x2420))), 0x7F: 0x2421, 0x09: 0x09, 0x0A: 0x0A}
 
 
 def may_contain_key(line: str) -> bool:

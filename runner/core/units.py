@@ -29,7 +29,6 @@ _SIZE_UNITS: Mapping[str, int] = {
     "GiB": 2**30,
     "TiB": 2**40,
 }
-_SIZE_UNIT_OF = {unit.lower(): size for unit, size in _SIZE_UNITS.items()}
 
 # Twelve digits before the point are 30,000 years in seconds: anything longer is a mistake, and could overflow.
 _AMOUNT = re.compile(r"\s*([0-9]{1,12}(?:\.[0-9]{0,12})?|\.[0-9]{1,12})\s*(/?)\s*([A-Za-z]*)\s*", re.ASCII)
@@ -83,9 +82,10 @@ def parse_size(text: str) -> int:
         ValueError: It has no unit or an unknown one, is negative, or is not a size.
     """
     number, slash, unit = _split(text, "size", SIZE_FORMS)
-    if slash or unit.lower() not in _SIZE_UNIT_OF:
+    size = next((size for known, size in _SIZE_UNITS.items() if known.lower() == unit.lower()), None)
+    if slash or size is None:
         raise ValueError(_unit_error(text, unit, "size", SIZE_FORMS, tuple(_SIZE_UNITS)))
-    return int(float(number) * _SIZE_UNIT_OF[unit.lower()])
+    return int(float(number) * size)
 
 
 def parse_speed(text: str) -> float:

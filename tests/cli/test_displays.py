@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 import subprocess
 import sys
@@ -14,8 +15,9 @@ from typing import cast
 
 import pytest
 
+from runner.cli import run_session
 from runner.cli.console import shown_if_slow
-from runner.cli.displays import Display, PlainDisplay, QuietDisplay, stop_line
+from runner.cli.displays import Display, PlainDisplay, QuietDisplay, RunObserver, stop_line
 from runner.core.lifecycle import State
 from runner.core.model import Failure, FailureClass
 from runner.core.stop import Stop, StopReason
@@ -82,6 +84,50 @@ def test_lines_without_a_terminal(
     display.event(Notice("writing", "writing the results"))
 
     assert lines == capsys.readouterr().err.splitlines()
+
+
+class BrokenDisplay(QuietDisplay):
+    """A display with a bug, or on a terminal that went away."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.error = error
+        self.events = 0
+
+    def event(self, event: object) -> None:
+        """Fail."""
+        self.events += 1
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    ("error", "events", "messages"),
+    [(OSError("gone"), 1, []), (RuntimeError("bug"), 3, ["the display failed"])],
+)
+def test_no_error_of_a_display_reaches_the_run(
+    error: Exception, events: int, messages: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Without its terminal nothing is shown any more; a bug is reported once."""
+    observer = RunObserver()
+    observer.display = display = BrokenDisplay(error)
+
+    with caplog.at_level(logging.WARNING, "runner"):
+        for _ in range(3):
+            observer.event(Notice("throttled", "slow down"))
+
+    assert events == display.events
+    assert messages == [record.message for record in caplog.records]
+
+
+def test_messages_of_loggers_are_not_printed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without a log file they are discarded."""
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+
+    logging.getLogger(run_session.__name__).warning("internal")
+
+    assert "" == capsys.readouterr().err
 
 
 class Terminal(io.StringIO):
