@@ -90,8 +90,7 @@ class Fetcher:
         proxies: Proxies = NO_PROXIES,
     ) -> None:
         self._base_url = base_url
-        self._url_policy = UrlPolicy(origin(URL(base_url)), rules.hosts)
-        self._max_bytes = rules.max_bytes
+        self._rules = rules
         self._retry = retry
         self._timeouts = timeouts
         self._sleep = sleep
@@ -105,9 +104,9 @@ class Fetcher:
     async def __aenter__(self) -> Self:
         self._threads = ThreadPoolExecutor(_WRITER_THREADS, thread_name_prefix="asset-writer")
         is_proxied = self._proxies.for_url(self._base_url) is not None
-        self._resolver = GuardedResolver(
-            self._url_policy.gateway, self._given_resolver, is_proxied=is_proxied
-        )
+        gateway = origin(URL(self._base_url))
+        self._url_policy = UrlPolicy(gateway, self._rules.hosts)
+        self._resolver = GuardedResolver(gateway, self._given_resolver, is_proxied=is_proxied)
         connector = StrictConnector(keepalive_s=_KEEPALIVE_S, resolver=self._resolver)
         # Resolves nothing but the names of proxies, which are on private addresses.
         to_proxy = StrictConnector(keepalive_s=_KEEPALIVE_S, resolver=aiohttp.ThreadedResolver())
@@ -246,7 +245,7 @@ class Fetcher:
             response.status,
             response.headers,
             url=download.shown_url,
-            max_bytes=self._max_bytes,
+            max_bytes=self._rules.max_bytes,
             at=self._clock(),
             has_key="Authorization" in headers,
         )
@@ -274,7 +273,7 @@ class Fetcher:
                 download.part,
                 self._threads,
                 offset=body.offset,
-                max_bytes=self._max_bytes,
+                max_bytes=self._rules.max_bytes,
                 timeouts=self._timeouts,
                 check_space=lambda: self._check_space(download),
                 is_compressed=body.is_compressed,
@@ -289,7 +288,7 @@ class Fetcher:
         except TooLarge:
             download.part.discard()
             return invalid(
-                f"{download.shown_url} sent more than the {self._max_bytes} bytes that assets.max_size allows"
+                f"{download.shown_url} sent more than the {self._rules.max_bytes} bytes that assets.max_size allows"
             )
         finally:
             self._reserved_bytes -= reserved

@@ -52,34 +52,25 @@ class Limit(StrEnum):
     NO_JOBS = "no_jobs"
 
 
-class Queue(Struct):
+class ModelQueue(Struct):
     """
-    The current state of one model, or of the run as a whole.
+    The current state of one model.
 
     Attributes:
         in_flight: Remote tasks that exist, or may exist.
         max_in_flight: Its limit, or None.
+        has_jobs: Whether it has a job that is ready to be submitted.
     """
 
+    model: str
     in_flight: int
     max_in_flight: int | None = None
+    has_jobs: bool = True
 
     @property
     def is_full(self) -> bool:
         """Whether no further task may exist."""
         return self.max_in_flight is not None and self.in_flight >= self.max_in_flight
-
-
-class ModelQueue(Queue):
-    """
-    The current state of one model.
-
-    Attributes:
-        has_jobs: Whether it has a job that is ready to be submitted.
-    """
-
-    model: str = ""
-    has_jobs: bool = True
 
 
 class Chosen(Struct, frozen=True):
@@ -151,14 +142,14 @@ class RunGovernor:
         return "" if self.breaker.may_submit(now) else _circuit_text(self.breaker.state)
 
     def choose(
-        self, run: Queue, queues: Sequence[ModelQueue], *, after: str | None, now: float
+        self, queues: Sequence[ModelQueue], *, free: int, after: str | None, now: float
     ) -> Chosen | Blocked:
         """Choose the model of the next job, unless all are held back; see `choose_model`."""
         if why := self.held_back(now):
             return Blocked(Limit.HELD, why=why)
         return choose_model(
-            run,
             queues,
+            free=free,
             after=after,
             now=now,
             opens_at=self.pacer.opens_at,
@@ -324,9 +315,9 @@ def _circuit_text(state: CircuitState) -> str:
 
 
 def choose_model(
-    run: Queue,
     queues: Sequence[ModelQueue],
     *,
+    free: int,
     after: str | None,
     now: float,
     opens_at: float,
@@ -336,18 +327,19 @@ def choose_model(
     Return the next model that has a job, a free slot and an open pacer.
 
     Args:
-        queues: Every model, always in the same order.
+        queues: Every model, always in the same order; of no importance if nothing is free.
+        free: Further tasks that may exist in the run.
         after: The model that was chosen last, or None.
         opens_at: When the run's pacer allows the next request.
         models_open_at: The same for each model with a pacer of its own.
 
-    >>> queues = [ModelQueue(2, 2, model="slow"), ModelQueue(0, model="fast")]
-    >>> choose_model(Queue(2, 8), queues, after="fast", now=0.0, opens_at=0.0)
+    >>> queues = [ModelQueue("slow", 2, 2), ModelQueue("fast", 0)]
+    >>> choose_model(queues, free=6, after="fast", now=0.0, opens_at=0.0)
     Chosen(model='fast')
-    >>> choose_model(Queue(8, 8), queues, after="fast", now=0.0, opens_at=0.0).by
+    >>> choose_model(queues, free=0, after="fast", now=0.0, opens_at=0.0).by
     <Limit.IN_FLIGHT: 'in_flight'>
     """
-    if run.is_full:
+    if free <= 0:
         return Blocked(Limit.IN_FLIGHT)
     with_jobs = [queue for queue in _rotated(queues, after) if queue.has_jobs]
     if not with_jobs:

@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from msgspec import Struct, field
 
 from runner.core.budget import Account, block
-from runner.core.governor import Blocked, ModelQueue, Queue, RunGovernor
+from runner.core.governor import Blocked, ModelQueue, RunGovernor
 from runner.core.leases import (
     Answered,
     Ask,
@@ -343,10 +343,9 @@ class SharedGovernor:
         governor = self._governor
         if governor.left <= 0:
             return None
-        run = Queue(sum(each.in_flight for each in self._shards.values()), self._limits.in_flight)
         queues = [self._queue(model) for model in ask.models]
         ahead_s = _BLOCK_S if governor.pacer.per_s >= _BLOCKS_FROM_PER_S else 0.0
-        choice = governor.choose(run, queues, after=self._last_model, now=now + ahead_s)
+        choice = governor.choose(queues, free=self._free, after=self._last_model, now=now + ahead_s)
         if isinstance(choice, Blocked):
             return None
         at = min(max(now, governor.pacer.opens_at), now + ahead_s)
@@ -358,11 +357,16 @@ class SharedGovernor:
     def _queue(self, model: str) -> ModelQueue:
         own = self._limits.models.get(model)
         if own is None or own.in_flight is None:
-            return ModelQueue(0, model=model)
+            return ModelQueue(model, 0)
         in_flight = sum(
             each.tasks.in_flight.get(model, 0) + each.permits[model] for each in self._shards.values()
         )
-        return ModelQueue(in_flight, own.in_flight, model=model)
+        return ModelQueue(model, in_flight, own.in_flight)
+
+    @property
+    def _free(self) -> int:
+        """Further tasks that may exist in the run."""
+        return self._limits.in_flight - sum(each.in_flight for each in self._shards.values())
 
     @property
     def _pending(self) -> int:
@@ -374,7 +378,7 @@ class SharedGovernor:
         governor = self._governor
         if why := governor.held_back(now):
             return why
-        if sum(each.in_flight for each in self._shards.values()) >= self._limits.in_flight:
+        if self._free <= 0:
             return f"in_flight {self._limits.in_flight}"
         return governor.why(now)
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from msgspec import Struct
 from msgspec.structs import replace
 
-from runner.core.governor import Blocked, Limit, ModelQueue, Queue
+from runner.core.governor import Blocked, Limit, ModelQueue
 from runner.core.key_pool import KeyPool, UseKey, WaitForKey
 from runner.core.model import Failure, FailureClass
 from runner.core.outcomes import KeyRefused, NotSent, SubmitOutcome, Throttled
@@ -88,12 +88,12 @@ class Admission:
 
     def admit(self, pending: PendingJobs, now: float) -> Admitted | NotAdmitted:
         """Choose the next model in turn and the key to use, or return which limit holds everything back."""
-        run, queues = Queue(len(self._slots), self._limits.in_flight), []
-        for model, is_ready in () if run.is_full else pending.readiness(now):
+        free, queues = self._limits.in_flight - len(self._slots), []
+        for model, is_ready in pending.readiness(now) if free > 0 else ():
             queue = self._queue(model)
             queue.has_jobs = is_ready
             queues.append(queue)
-        choice = self.governor.choose(run, queues, after=self._last_model, now=now)
+        choice = self.governor.choose(queues, free=free, after=self._last_model, now=now)
         if isinstance(choice, Blocked):
             return self._blocked(choice, pending, now)
         key = self._key_pool.pick(now)
@@ -106,7 +106,7 @@ class Admission:
         queue = self._queues.get(model)
         if queue is None:
             own = self._limits.models.get(model)
-            queue = self._queues[model] = ModelQueue(0, None if own is None else own.in_flight, model=model)
+            queue = self._queues[model] = ModelQueue(model, 0, None if own is None else own.in_flight)
         return queue
 
     def _blocked(self, blocked: Blocked, pending: PendingJobs, now: float) -> NotAdmitted:

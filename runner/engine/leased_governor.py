@@ -14,7 +14,7 @@ from math import inf
 
 from msgspec import Struct
 
-from runner.core.governor import Blocked, Chosen, Limit, ModelQueue, Queue
+from runner.core.governor import Blocked, Chosen, Limit, ModelQueue
 from runner.core.leases import (
     NO_NEWS,
     Answered,
@@ -131,10 +131,10 @@ class LeasedGovernor:
         self.counts = lambda: engine.counts
 
     def choose(
-        self, run: Queue, queues: Sequence[ModelQueue], *, after: str | None, now: float
+        self, queues: Sequence[ModelQueue], *, free: int, after: str | None, now: float
     ) -> Chosen | Blocked:
         """Choose a model that there is a permit for, or ask for one."""
-        if run.is_full:
+        if free <= 0:
             return Blocked(Limit.IN_FLIGHT)
         names = [queue.model for queue in queues if queue.has_jobs]
         wanted = tuple(queue.model for queue in queues if queue.has_jobs and not queue.is_full)
@@ -145,8 +145,7 @@ class LeasedGovernor:
                 return Chosen(held.model) if held.usable_at <= now else Blocked(Limit.RATE, held.usable_at)
         self._return_permits(lambda held: True)
         if self._asking is None and not self._is_closed:
-            most = min(_MAX_PERMITS, run.max_in_flight - run.in_flight if run.max_in_flight else 1)
-            self._asking = asyncio.create_task(self._ask(wanted, most), name="permits")
+            self._asking = asyncio.create_task(self._ask(wanted, min(_MAX_PERMITS, free)), name="permits")
         return Blocked(Limit.RATE)
 
     def why(self, now: float) -> str:
@@ -338,9 +337,7 @@ class LeasedGovernor:
         try:
             if not self.session:
                 self._apply_news(await self.send_hello())
-            reply = await self._call(
-                Ask(shard=self._shard, session=self.session, models=models, most=max(1, most))
-            )
+            reply = await self._call(Ask(shard=self._shard, session=self.session, models=models, most=most))
             assert isinstance(reply, PermitGrant)
             if reply.news.is_known:
                 self._apply_news(reply.news)

@@ -51,11 +51,11 @@ class RunProgress:
     def __init__(self, context: EngineContext, on_stop: Callable[[], None]) -> None:
         self._context = context
         self._on_stop = on_stop
+        self.results = ResultsAppender(context.store, context.append, context.observe)
         self.counts = query.counts(context.store.reader)
         self.stops: list[Stop] = []
         self.drain: Drain | None = None
         self._resumed: dict[int, State] = {}
-        self.results = ResultsAppender(context.store, context.append, context.observe)
         settings, in_flight = context.settings, 0
         if settings.canary is not None:
             states = (State.SUBMITTED, State.DOWNLOADING)

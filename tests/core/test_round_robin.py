@@ -9,29 +9,29 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.core.governor import Blocked, Chosen, Limit, ModelQueue, Queue, choose_model
-
-OPEN = Queue(0, 8)
+from runner.core.governor import Blocked, Chosen, Limit, ModelQueue, choose_model
 
 
 @pytest.mark.parametrize(
-    ("limit", "until", "run", "queues", "opens_at"),
+    ("limit", "until", "free", "queues", "opens_at"),
     [
-        (Limit.NO_JOBS, None, OPEN, [ModelQueue(0, model="a", has_jobs=False)], 0.0),
-        (Limit.IN_FLIGHT, None, Queue(8, 8), [], 0.0),
-        (Limit.IN_FLIGHT, None, Queue(8, 8), [ModelQueue(0, model="a")], 0.0),
-        (Limit.RATE, 9.0, OPEN, [ModelQueue(0, model="a")], 9.0),
-        (Limit.MODEL_IN_FLIGHT, None, OPEN, [ModelQueue(2, 2, model="a")], 0.0),
-        (Limit.MODEL_RATE, 7.0, OPEN, [ModelQueue(0, 2, model="slow"), ModelQueue(0, 2, model="b")], 0.0),
-        (Limit.MODEL_RATE, 7.0, OPEN, [ModelQueue(2, 2, model="c"), ModelQueue(0, 2, model="b")], 0.0),
+        (Limit.NO_JOBS, None, 8, [ModelQueue("a", 0, has_jobs=False)], 0.0),
+        (Limit.IN_FLIGHT, None, 0, [], 0.0),
+        (Limit.IN_FLIGHT, None, 0, [ModelQueue("a", 0)], 0.0),
+        (Limit.RATE, 9.0, 8, [ModelQueue("a", 0)], 9.0),
+        (Limit.MODEL_IN_FLIGHT, None, 8, [ModelQueue("a", 2, 2)], 0.0),
+        (Limit.MODEL_RATE, 7.0, 8, [ModelQueue("slow", 0, 2), ModelQueue("b", 0, 2)], 0.0),
+        (Limit.MODEL_RATE, 7.0, 8, [ModelQueue("c", 2, 2), ModelQueue("b", 0, 2)], 0.0),
     ],
 )
-def test_which_limit_blocks(limit: Any, until: float | None, run: Any, queues: Any, opens_at: float) -> None:
+def test_which_limit_blocks(limit: Any, until: float | None, free: int, queues: Any, opens_at: float) -> None:
     """
     The limit that blocks all models is named, with the time at which that ends without any event.
     """
     models_open_at = {"slow": 9.0, "b": 7.0, "c": 6.0}
-    choice = choose_model(run, queues, after=None, now=5.0, opens_at=opens_at, models_open_at=models_open_at)
+    choice = choose_model(
+        queues, free=free, after=None, now=5.0, opens_at=opens_at, models_open_at=models_open_at
+    )
 
     assert Blocked(limit, until) == choice
 
@@ -40,10 +40,10 @@ def test_models_take_turns() -> None:
     """
     Without limits, each model has the same share.
     """
-    queues, after = [ModelQueue(0, model=name) for name in "abc"], None
+    queues, after = [ModelQueue(name, 0) for name in "abc"], None
     chosen: Counter[str | None] = Counter()
     for _ in range(30):
-        choice = choose_model(OPEN, queues, after=after, now=0.0, opens_at=0.0)
+        choice = choose_model(queues, free=8, after=after, now=0.0, opens_at=0.0)
         assert isinstance(choice, Chosen)
         after = choice.model
         chosen[after] += 1
@@ -73,7 +73,7 @@ def test_a_model_is_chosen_if_and_only_if_one_may(queues: Any, after: Any, now: 
     times = data.draw(st.dictionaries(st.sampled_from(names), st.floats(0, 10)) if names else st.just({}))
     free = {queue.model for queue in queues if queue.has_jobs and not queue.is_full}
     allowed = {model for model in free if times.get(model, 0.0) <= now}
-    choice = choose_model(OPEN, queues, after=after, now=now, opens_at=0.0, models_open_at=times)
+    choice = choose_model(queues, free=8, after=after, now=now, opens_at=0.0, models_open_at=times)
 
     assert bool(allowed) == isinstance(choice, Chosen)
     if isinstance(choice, Chosen):
