@@ -8,7 +8,7 @@ of a million jobs takes no more memory than one of ten.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 from itertools import islice
 from pathlib import Path
@@ -229,7 +229,7 @@ class _DocumentReader:
             value = builder.build(event, 3)
             if self._hashes:
                 self._warn_of_cut_texts(builder.events)
-            findings = job_findings(value)
+            findings = _job_schema().findings(value)
             mark = event.start_mark
             entry = Entry(value, index, Position(file, mark.line + 1, mark.column + 1), builder.events)
             if not findings and not builder.is_invalid:
@@ -292,43 +292,10 @@ def _read_problem(error: YAMLError | YamlUnreadable | OSError, path: Path) -> Pr
     return Problem(Severity.ERROR, Position(file), f"can't be read: {error.strerror or error}", hint=hint)
 
 
-def job_findings(value: Json) -> list[Finding]:
-    """List what is wrong with an element of `jobs`; a valid one takes a microsecond or two."""
-    return _job_schema().findings(value)
-
-
-def header_findings(value: Json) -> list[Finding]:
-    """List what is wrong with the keys of a manifest, except its jobs."""
-    # Missing jobs are reported where the file is read, with their position.
-    schema = _checked_schema()
-    # Compiling the rules of keys that are not there takes longer than all checks of a small manifest.
-    properties = {key: rules if key in value else True for key, rules in schema["properties"].items()}
-    return ValueSchema(
-        {**schema, "properties": properties, "required": ["version"]}, "the manifest"
-    ).findings(value)
-
-
 @cache
 def _job_schema() -> ValueSchema:
-    schema = _checked_schema()
+    schema = load_catalog().manifest_schema
     return ValueSchema({**schema["$defs"]["job"], "$defs": schema["$defs"]}, "the job")
-
-
-@cache
-def _checked_schema() -> dict[str, Json]:
-    """Return the schema of manifests without what is for editors: requests are checked when they are complete."""
-    document = load_catalog().document("manifest")
-    defs = {name: value for name, value in document["$defs"].items() if name != "requests"}
-    defs["job"] = _without_references(defs["job"], ("request",))
-    defaults = _without_references(document["properties"]["defaults"], ("request", "models"))
-    return {**document, "properties": {**document["properties"], "defaults": defaults}, "$defs": defs}
-
-
-def _without_references(schema: dict[str, Json], names: Sequence[str]) -> dict[str, Json]:
-    properties = dict(schema["properties"])
-    for name in names:
-        properties[name] = {key: value for key, value in properties[name].items() if key != "$ref"}
-    return {**schema, "properties": properties}
 
 
 _TABLES = (".csv", ".tsv", ".xlsx")

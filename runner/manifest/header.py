@@ -16,11 +16,12 @@ from runner.core.prices import PriceTable
 from runner.core.problem import Finding, JsonPath, Severity, format_path
 from runner.core.sanitize import KEY_HINT
 from runner.core.settings import DEFAULT_BASE_URL, TEST_HOST, Settings
-from runner.manifest.document import Document, Entry, ProblemHandler, header_findings
+from runner.manifest.document import Document, Entry, ProblemHandler
 from runner.manifest.settings import read_prices_key, read_settings
 from runner.manifest.template import Scope, compile_template, entry_variables
 from runner.manifest.yaml_values import REDACTED
 from runner.schema.catalog import Catalog, load_catalog
+from runner.schema.request_schema import ValueSchema
 from runner.schema.wording import did_you_mean
 
 VERSION = 1
@@ -109,7 +110,7 @@ def read_header(
         {**entry.value, "version": VERSION} if entry.value.get("version") == str(VERSION) else entry.value
     )
     variables, variable_findings = _read_variables(entry, overrides, today)
-    findings = [*header_findings(written), *_nul_findings(written)]
+    findings = [*_schema_findings(written), *_nul_findings(written)]
     value = _without_invalid(written, findings)
     findings += variable_findings
     name, name_findings = _name(value.get("name"), safe_name(document.path.stem), variables.values)
@@ -126,7 +127,7 @@ def read_header(
             **value,
             "schemas": [str((document.path.parent / name).resolve()) for name in value["schemas"]],
         }
-    for problem in entry.problems(findings):
+    for problem in entry.problems(findings) if findings else ():
         report(problem)
     return Header(
         name=name,
@@ -142,17 +143,30 @@ def _read_variables(
     entry: Entry, overrides: Mapping[str, Json], today: date
 ) -> tuple[Variables, list[Finding]]:
     """Compute the variables of a manifest."""
-    declared = entry.value.get("vars")
+    constants = {"date": today.isoformat(), **overrides}
+    declared, name = entry.value.get("vars"), entry.value.get("name")
     if not isinstance(declared, dict):
         # What is not a mapping is reported with the rest of the header.
         declared = {}
-    scope = Scope(constants={"date": today.isoformat(), **overrides})
+    if not declared and is_literal(name or ""):
+        return Variables(constants, overrides, {"date"}), []
+    scope = Scope(constants)
     variables = entry_variables(declared, scope, overrides)
     used = {"date", *declared, *scope.used}
     # The name is filled in elsewhere; here only its placeholders matter.
-    compile_template(entry.value.get("name"), Scope(variables.scope.constants, used=used))
+    compile_template(name, Scope(variables.scope.constants, used=used))
     findings = [replace(finding, path=("vars", *finding.path)) for finding in variables.findings]
     return Variables(variables.scope.constants, overrides, used), findings
+
+
+def _schema_findings(value: Mapping[str, Json]) -> list[Finding]:
+    # Missing jobs are reported where the file is read, with their position.
+    schema = load_catalog().manifest_schema
+    # Compiling the rules of keys that are not there takes longer than all checks of a small manifest.
+    properties = {key: rules if key in value else True for key, rules in schema["properties"].items()}
+    return ValueSchema(
+        {**schema, "properties": properties, "required": ["version"]}, "the manifest"
+    ).findings(value)
 
 
 def _without_invalid(value: dict[str, Json], findings: list[Finding]) -> dict[str, Json]:
