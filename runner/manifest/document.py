@@ -1,5 +1,5 @@
 """
-A manifest as entries with positions: the header, and the jobs one at a time; and what is given in its place by mistake.
+A manifest as entries with positions: the header, and the jobs one at a time.
 
 The jobs are streamed: each entry is built, yielded and dropped, so that a manifest
 of a million jobs takes no more memory than one of ten.
@@ -8,40 +8,39 @@ of a million jobs takes no more memory than one of ten.
 from __future__ import annotations
 
 import json
+import re
+import stat
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from msgspec import Struct
 from yaml.error import YAMLError
 from yaml.events import SequenceEndEvent, SequenceStartEvent
 
-from runner.core.filenames import DB_NAME, RESULTS_NAME
 from runner.core.model import Json
 from runner.core.problem import Finding, Position, Problem, Severity, format_path
-from runner.core.sanitize import command_text, sanitize_line
+from runner.core.sanitize import sanitize_line
 from runner.disk import open_regular
 from runner.errors import ManifestError
 from runner.manifest.json_rows import JSONL_SUFFIXES
 from runner.manifest.scalars import ANCHOR_HINT, HASH_HINT, Mark, cut_texts
-from runner.manifest.yaml_parser import (
-    NextEvent,
-    YamlUnreadable,
-    find_events,
-    open_events,
-    open_manifest,
-    parse_problem,
-    scan_lines,
-    to_position,
-)
-from runner.manifest.yaml_values import ValueBuilder
+from runner.manifest.yaml_parser import YamlUnreadable, find_events, parse_problem, to_position
+from runner.manifest.yaml_values import ValueBuilder, open_events
 from runner.schema.catalog import load_catalog
 from runner.schema.request_schema import ValueSchema
 from runner.schema.wording import did_you_mean
 
 ProblemHandler = Callable[[Problem], None]
+
+_MANIFESTS = (".yaml", ".yml", *JSONL_SUFFIXES)
+_MAX_NAMES = 1000
+_MAX_FIRST_LINE_BYTES = 1_000_000
+_BLOCK = 1 << 20
 
 
 class Entry(Struct):
@@ -76,10 +75,8 @@ class Entry(Struct):
 
     def problem(self, finding: Finding) -> Problem:
         """Add the position to a finding."""
-        path = format_path(finding.path)
-        return Problem(
-            finding.severity, self.position_of(finding), finding.message, self.label, path, finding.hint
-        )
+        position, path = self.position_of(finding), format_path(finding.path)
+        return Problem(finding.severity, position, finding.message, self.label, path, finding.hint)
 
     def problems(self, findings: Iterable[Finding]) -> list[Problem]:
         """Add the positions to findings, and sort them by position."""
@@ -119,12 +116,21 @@ class Document(Struct, frozen=True):
         Invalid elements are reported and left out; an error that makes the rest of the
         file unreadable is reported, and ends the stream.
         """
-        file = str(self.path)
         try:
-            with open_manifest(self.path) as stream:
-                yield from _DocumentReader(open_events(stream), file, report, self.hashes).entries()
-        except (YAMLError, YamlUnreadable, OSError) as error:
-            report(_read_problem(error, self.path))
+            with _opened(self.path) as stream:
+                yield from _DocumentReader(stream, self.path, report, self.hashes).entries()
+        except ManifestError as error:
+            report(error.problems[0])
+
+
+def open_manifest(path: Path, report: ProblemHandler) -> Document | None:
+    """Open a manifest as `open_document` does; return None for a batch file, known by its suffix or its first line."""
+    if path.suffix.lower() in JSONL_SUFFIXES:
+        return None
+    with _opened(path) as stream:
+        is_batch_file = {"custom_id", "body"} <= read_first_row(stream).keys()
+        stream.seek(0)
+        return None if is_batch_file else _read_document(stream, path, report, has_jobs=True)
 
 
 def open_document(path: Path, report: ProblemHandler, *, has_jobs: bool = True) -> Document:
@@ -140,30 +146,115 @@ def open_document(path: Path, report: ProblemHandler, *, has_jobs: bool = True) 
     Raises:
         ManifestError: Nothing can be read; it has the problem, without those that were reported.
     """
+    with _opened(path) as stream:
+        return _read_document(stream, path, report, has_jobs=has_jobs)
+
+
+def read_first_row(stream: IO[bytes]) -> Mapping[str, Json]:
+    """Return the object on the first line of a file; an empty one if there is none."""
     try:
-        with open_manifest(path) as stream:
-            hashes, jobs_are_last = scan_lines(stream)
-            reader = _DocumentReader(open_events(stream), str(path), report, hashes)
-            header = reader.header(needs_jobs=has_jobs, jobs_are_last=jobs_are_last)
-            return Document(path, header, hashes)
+        first = json.loads(stream.readline(_MAX_FIRST_LINE_BYTES))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return first if isinstance(first, dict) else {}
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[IO[bytes]]:
+    """Open a file that may be a manifest; a ManifestError has the problem that makes it unreadable, now or later."""
+    try:
+        _require_regular(path)
+        with open_regular(path) as stream:
+            yield stream
     except (YAMLError, YamlUnreadable, OSError) as error:
-        raise ManifestError(
-            f"{path} can't be read as a manifest", problems=[_read_problem(error, path)]
-        ) from error
+        problems = [_read_problem(error, path)]
+        raise ManifestError(f"{path} can't be read as a manifest", problems=problems) from error
+
+
+def _require_regular(path: Path) -> None:
+    mode = path.stat().st_mode
+    if stat.S_ISDIR(mode):
+        raise YamlUnreadable("this is a directory, not a manifest")
+    if not stat.S_ISREG(mode):
+        raise YamlUnreadable("a manifest is read more than once, and must be a regular file")
+
+
+def _read_document(stream: IO[bytes], path: Path, report: ProblemHandler, *, has_jobs: bool) -> Document:
+    if stream.read(2) in (BOM_UTF16_LE, BOM_UTF16_BE):
+        raise YamlUnreadable("not UTF-8: it begins as UTF-16 does; save it as UTF-8")
+    stream.seek(0)
+    hashes, jobs_are_last = scan_lines(stream)
+    reader = _DocumentReader(stream, path, report, hashes)
+    return Document(path, reader.header(needs_jobs=has_jobs, jobs_are_last=jobs_are_last), hashes)
+
+
+# One blank before the hash and none behind it: people write comments otherwise. Lines of megabytes are not searched.
+_HASH = re.compile(rb"[^\s#] (?=#[^\s#])")
+_MAX_HASHES = 10_000
+
+# A line that may continue the outermost mapping: neither indented, nor a comment, nor a list item.
+_OUTER_LINE = re.compile(rb"\n(?=[^\s#-]|-\S)([^\r\n:]{0,8})")
+_JOBS_KEYS = (b"jobs", b'"jobs"', b"'jobs'")
+# Single carriage returns, U+0085, U+2028 and U+2029 end lines in YAML too.
+_RARE_LINE_END = re.compile(rb"\r(?!\n)|\xc2\x85|\xe2\x80[\xa8\xa9]")
+
+_RARE_BYTES = (b"\r", b"\xc2\x85", b"\xe2\x80")
+
+
+def scan_lines(stream: IO[bytes]) -> tuple[frozenset[Mark], bool]:
+    """
+    Read a manifest's lines and go back to its beginning, which takes a twentieth of the time of parsing.
+
+    Returns:
+        The marks of the blanks before hashes that may cut a text short, of the first so many; and whether no key
+        follows `jobs`, given that the outermost mapping is a block without indentation. If the latter is not certain,
+        it is False, which costs time only.
+    """
+    hashes: set[Mark] = set()
+    line = 0
+    has_jobs, is_certain = False, True
+    # Whole lines, so that nothing is split between two blocks; but a line may have gigabytes.
+    while block := stream.read(_BLOCK) + (rest := stream.readline(_BLOCK)):
+        is_certain = is_certain and len(rest) < _BLOCK
+        if len(hashes) < _MAX_HASHES and b" #" in block:
+            hashes.update(_hash_marks(block, line))
+        if is_certain:
+            text = b"\n" + block
+            is_certain = not (any(byte in text for byte in _RARE_BYTES) and _RARE_LINE_END.search(text))
+            for match in _OUTER_LINE.finditer(text):
+                is_certain = is_certain and not has_jobs
+                has_jobs = match[1].rstrip() in _JOBS_KEYS
+        elif len(hashes) >= _MAX_HASHES:
+            break
+        if b"\0" in block:
+            # The parser stops here; a file with a hole may have nothing else for terabytes.
+            break
+        line += block.count(b"\n")
+    stream.seek(0)
+    return frozenset(hashes), is_certain and has_jobs
+
+
+def _hash_marks(block: bytes, line: int) -> Iterator[Mark]:
+    end = 0
+    for match in _HASH.finditer(block):
+        start = block.rfind(b"\n", 0, match.end()) + 1
+        line += block.count(b"\n", end, start)
+        end = start
+        yield line, len(block[start : match.end() - 1].decode("utf-8", "replace"))
 
 
 class _DocumentReader:
     """One pass over a file."""
 
     def __init__(
-        self, next_event: NextEvent, file: str, report: ProblemHandler, hashes: frozenset[Mark]
+        self, stream: IO[bytes], path: Path, report: ProblemHandler, hashes: frozenset[Mark]
     ) -> None:
-        self._file = file
+        self._file = str(path)
         self._hashes = hashes
         self._report = report
         self._job: int | None = None
         self._reported: set[Position] = set()
-        self._builder = ValueBuilder(next_event, self._report_at)
+        self._builder = ValueBuilder(open_events(stream), self._report_at)
 
     def header(self, *, needs_jobs: bool, jobs_are_last: bool) -> Entry:
         """Read all keys except `jobs`, whose beginning alone is checked, and stop as soon as no more can follow."""
@@ -193,7 +284,7 @@ class _DocumentReader:
             self._report_at(root, "the key 'jobs' is missing", "list the jobs under jobs:")
         if self._hashes:
             self._warn_of_cut_texts(events)
-        return Entry(value, -1, to_position(root.start_mark, self._file), events)
+        return Entry(value, -1, self._position(root.start_mark), events)
 
     def entries(self) -> Iterator[Entry]:
         """Stream the jobs; problems of the other keys were reported with the header."""
@@ -214,10 +305,10 @@ class _DocumentReader:
         builder.read_end()
         for anchor, event in builder.unused_anchors.items():
             message = f"'&{anchor[:40]}' is an anchor of YAML here, and the text is only {event.value[:40]!r}"
-            self._warn(event.start_mark.line, event.start_mark.column, message, ANCHOR_HINT)
+            self._warn(self._position(event.start_mark), message, ANCHOR_HINT)
 
     def _jobs(self) -> Iterator[Entry]:
-        builder, next_event, file = self._builder, self._builder.next_event, self._file
+        builder, next_event = self._builder, self._builder.next_event
         index = 0
         while True:
             event = next_event()
@@ -230,8 +321,7 @@ class _DocumentReader:
             if self._hashes:
                 self._warn_of_cut_texts(builder.events)
             findings = _job_schema().findings(value)
-            mark = event.start_mark
-            entry = Entry(value, index, Position(file, mark.line + 1, mark.column + 1), builder.events)
+            entry = Entry(value, index, self._position(event.start_mark), builder.events)
             if not findings and not builder.is_invalid:
                 yield entry
             for problem in entry.problems(findings) if findings else ():
@@ -259,21 +349,24 @@ class _DocumentReader:
         events.append(event)
         return True
 
+    def _position(self, mark: Any) -> Position:
+        return Position(self._file, mark.line + 1, mark.column + 1)
+
     def _report_at(self, event: Any, message: str, hint: str | None) -> None:
-        job = None if self._job is None else job_label(self._job)
-        position = to_position(event.start_mark, self._file)
+        position = self._position(event.start_mark)
         self._reported.add(position)
-        self._report(Problem(Severity.ERROR, position, message, job, hint=hint))
+        self._report(Problem(Severity.ERROR, position, message, self._label(), hint=hint))
 
     def _warn_of_cut_texts(self, events: list[Any]) -> None:
         for (line, column), text in cut_texts(events, self._hashes):
             message = f"the text ends here, since the '#' begins a comment: {text[:40]!r}"
-            self._warn(line, column, message, HASH_HINT)
+            self._warn(Position(self._file, line + 1, column + 1), message, HASH_HINT)
 
-    def _warn(self, line: int, column: int, message: str, hint: str) -> None:
-        job = None if self._job is None else job_label(self._job)
-        position = Position(self._file, line + 1, column + 1)
-        self._report(Problem(Severity.WARNING, position, message, job, hint=hint))
+    def _warn(self, position: Position, message: str, hint: str) -> None:
+        self._report(Problem(Severity.WARNING, position, message, self._label(), hint=hint))
+
+    def _label(self) -> str | None:
+        return None if self._job is None else job_label(self._job)
 
 
 def discard(_problem: Problem) -> None:
@@ -298,26 +391,6 @@ def _job_schema() -> ValueSchema:
     return ValueSchema({**schema["$defs"]["job"], "$defs": schema["$defs"]}, "the job")
 
 
-_TABLES = (".csv", ".tsv", ".xlsx")
-_MANIFESTS = (".yaml", ".yml", *JSONL_SUFFIXES)
-_MAX_NAMES = 1000
-_MAX_FIRST_LINE_BYTES = 1_000_000
-
-
-def require_manifest(path: Path) -> None:
-    """
-    Check that a path is not another file that people have beside their manifests.
-
-    Raises:
-        ManifestError: It is one; its problem has the right command.
-    """
-    found = _what_else(path)
-    if found is not None:
-        message, hint = found
-        problem = Problem(Severity.ERROR, Position(str(path)), message, hint=hint)
-        raise ManifestError(f"{path} can't be read as a manifest", problems=[problem])
-
-
 def nearest_manifest(path: Path) -> str | None:
     """Ask for the manifest that was probably meant by a path that does not exist."""
     try:
@@ -325,37 +398,3 @@ def nearest_manifest(path: Path) -> str | None:
     except OSError:
         return None
     return did_you_mean(path.name, [name for name in names if name.endswith(_MANIFESTS)])
-
-
-def _what_else(path: Path) -> tuple[str, str] | None:
-    if path.is_dir():
-        if (path / DB_NAME).exists() or (path / RESULTS_NAME).exists():
-            return (
-                "this is a run directory, not a manifest",
-                f"to continue it: {command_text('runner', 'resume', path)}",
-            )
-        return None
-    if path.suffix.lower() in _TABLES and path.is_file():
-        hint = f"name it in the 'from' of a job: {{from: {path.name}, ...}}; `runner init` writes a manifest to start with"
-        return "this is a table, not a manifest", hint
-    if path.suffix.lower() in JSONL_SUFFIXES:
-        names = read_first_row(path).keys()
-        if "custom_id" not in names and {"schema_version", "job_id"} <= names:
-            hint = f"to run what did not succeed: {command_text('runner', 'rerun', path)}"
-            return "this is a results file, not a manifest", hint
-    return None
-
-
-def is_batch_file(path: Path) -> bool:
-    """Return whether a file is a batch file, by its suffix or by its first line."""
-    return path.suffix.lower() in JSONL_SUFFIXES or {"custom_id", "body"} <= read_first_row(path).keys()
-
-
-def read_first_row(path: Path) -> Mapping[str, Json]:
-    """Return the object on the first line of a file; an empty one if there is none."""
-    try:
-        with open_regular(path) as stream:
-            first = json.loads(stream.readline(_MAX_FIRST_LINE_BYTES))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return first if isinstance(first, dict) else {}

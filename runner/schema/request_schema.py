@@ -4,6 +4,11 @@ The schema of one document, ready to normalize and check requests.
 Nearly every request has nothing wrong with it, and only that has to be fast: `strict_copy`
 makes a plain JSON Schema that a compiled validator answers with yes or no, in a microsecond
 or two. Only a request that it refuses is explained, by a slower validator.
+
+Before that, each value is converted to the type that the document requires, if nothing is lost: people write
+``seconds: 5`` in YAML where the document requires a string, a CSV cell is text where it requires a number, and one
+default for the size may serve models that differ in its letter case. A value without an exact counterpart is left as
+it is, for the schema to refuse. Documented defaults are never added.
 """
 
 from __future__ import annotations
