@@ -19,7 +19,7 @@ from runner.disk import open_regular
 from runner.errors import ManifestError, UsageError
 from runner.manifest.checker import CheckedHandler, InvalidHandler, JobChecker
 from runner.manifest.document import Document, ProblemHandler, discard, open_manifest, read_first_row
-from runner.manifest.duplicates import DuplicateDetector, DuplicateReporter
+from runner.manifest.duplicates import DuplicateDetector, DuplicateReporter, Repeated
 from runner.manifest.fan_out import EntryExpansion, read_dimensions
 from runner.manifest.header import DefaultsMerger, Header, Variables, is_literal, read_header
 from runner.manifest.json_rows import JSONL_SUFFIXES
@@ -95,7 +95,8 @@ class Manifest(Struct):
                 spec = check(job)
                 if spec is not None:
                     yield spec
-            duplicates = self._report_duplicates(detector, report)
+            repeated = detector.repeated()
+        duplicates = self._report_duplicates(repeated, report) if any(repeated) else 0
         unused = self._report_unused_variables(report)
         self.counts = Counts(checker.jobs, checker.invalid, duplicates, unused)
 
@@ -109,12 +110,8 @@ class Manifest(Struct):
             report(Problem(Severity.ERROR, Position(str(self.path)), message, hint=hint))
         return len(unused)
 
-    def _report_duplicates(self, detector: DuplicateDetector, report: ProblemHandler) -> int:
-        ids, digests = detector.ids.repeated(), detector.digests.repeated()
-        task_ids = detector.task_ids.repeated()
-        if not ids and not digests and not task_ids:
-            return 0
-        reporter = DuplicateReporter(ids, digests, task_ids, report)
+    def _report_duplicates(self, repeated: Repeated, report: ProblemHandler) -> int:
+        reporter = DuplicateReporter(*repeated, report)
         checker = self._checker(discard, reporter.compare, None)
         for job in self._source.unchecked_jobs(discard):
             checker.check(job)
