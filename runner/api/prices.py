@@ -54,7 +54,8 @@ class PricesInForce(Struct, frozen=True):
 
 def pricer_for(settings: Settings) -> Pricer:
     """Return what says the prices of a run's requests: the user's own table, then the one that comes with the program."""
-    catalog, shipped = catalog_with(settings.schemas), shipped_prices()
+    catalog = catalog_with(settings.schemas) if settings.schemas else load_catalog()
+    shipped = shipped_prices()
     return Pricer((shipped,) if settings.prices is None else (settings.prices, shipped), catalog)
 
 
@@ -110,7 +111,7 @@ def prices(manifest: Path | None = None, *, today: date | None = None) -> Prices
         settings = loaded.header.settings
     pricer = pricer_for(settings)
     catalog = load_catalog()
-    models = sorted({*catalog.models, *(model for table in pricer.tables for model in table.models())})
+    models = sorted({*catalog.models, *(row.model for table in pricer.tables for row in table.prices)})
     found = {model: tuple(_in_force(pricer, model, today, settings.prices)) for model in models}
     unknown = {}
     for model in models:

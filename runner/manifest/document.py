@@ -13,7 +13,6 @@ import stat
 from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import cache
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any
@@ -32,7 +31,6 @@ from runner.manifest.scalars import ANCHOR_HINT, HASH_HINT, Mark, cut_texts
 from runner.manifest.yaml_parser import YamlUnreadable, find_events, parse_problem, to_position
 from runner.manifest.yaml_values import ValueBuilder, open_events
 from runner.schema.catalog import load_catalog
-from runner.schema.request_schema import ValueSchema
 from runner.schema.wording import did_you_mean
 
 ProblemHandler = Callable[[Problem], None]
@@ -118,7 +116,7 @@ class Document(Struct, frozen=True):
         """
         try:
             with _opened(self.path) as stream:
-                yield from _DocumentReader(stream, self.path, report, self.hashes).entries()
+                yield from _DocumentReader(stream, str(self.path), self.hashes, report).entries()
         except ManifestError as error:
             report(error.problems[0])
 
@@ -184,7 +182,7 @@ def _read_document(stream: IO[bytes], path: Path, report: ProblemHandler, *, has
         raise YamlUnreadable("not UTF-8: it begins as UTF-16 does; save it as UTF-8")
     stream.seek(0)
     hashes, jobs_are_last = scan_lines(stream)
-    reader = _DocumentReader(stream, path, report, hashes)
+    reader = _DocumentReader(stream, str(path), hashes, report)
     return Document(path, reader.header(needs_jobs=has_jobs, jobs_are_last=jobs_are_last), hashes)
 
 
@@ -243,22 +241,19 @@ def _hash_marks(block: bytes, line: int) -> Iterator[Mark]:
         yield line, len(block[start : match.end() - 1].decode("utf-8", "replace"))
 
 
-class _DocumentReader:
+class _DocumentReader(Struct):
     """One pass over a file."""
 
-    def __init__(
-        self, stream: IO[bytes], path: Path, report: ProblemHandler, hashes: frozenset[Mark]
-    ) -> None:
-        self._file = str(path)
-        self._hashes = hashes
-        self._report = report
-        self._job: int | None = None
-        self._reported: set[Position] = set()
-        self._builder = ValueBuilder(open_events(stream), self._report_at)
+    stream: IO[bytes]
+    file: str
+    hashes: frozenset[Mark]
+    report: ProblemHandler
+    _job: int | None = None
+    _reported: set[Position] = set()
 
     def header(self, *, needs_jobs: bool, jobs_are_last: bool) -> Entry:
         """Read all keys except `jobs`, whose beginning alone is checked, and stop as soon as no more can follow."""
-        builder = self._builder
+        builder = ValueBuilder(open_events(self.stream), self._report_at)
         root = builder.read_root()
         events = builder.events
         value: dict[str, Json] = {}
@@ -268,7 +263,7 @@ class _DocumentReader:
             if key == "jobs" and not has_jobs:
                 has_jobs = True
                 events.append(event)
-                if not self._skip_jobs(event, events, are_last=jobs_are_last):
+                if not self._skip_jobs(builder, event, are_last=jobs_are_last):
                     break
                 builder.events = events
             elif key is not None and (key in value or key == "jobs"):
@@ -282,33 +277,33 @@ class _DocumentReader:
             builder.read_end()
         if needs_jobs and not has_jobs:
             self._report_at(root, "the key 'jobs' is missing", "list the jobs under jobs:")
-        if self._hashes:
+        if self.hashes:
             self._warn_of_cut_texts(events)
         return Entry(value, -1, self._position(root.start_mark), events)
 
     def entries(self) -> Iterator[Entry]:
         """Stream the jobs; problems of the other keys were reported with the header."""
-        report, self._report = self._report, discard
-        builder = self._builder
+        report, self.report = self.report, discard
+        builder = ValueBuilder(open_events(self.stream), self._report_at)
         builder.read_root()
         has_jobs = False
         for key, _, event in builder.read_keys():
             if key == "jobs" and isinstance(event, SequenceStartEvent) and not has_jobs:
                 has_jobs = True
-                self._report = report
-                yield from self._jobs()
-                self._report, self._job = discard, None
+                self.report = report
+                yield from self._jobs(builder)
+                self.report, self._job = discard, None
             else:
                 builder.begin()
                 builder.build(event)
-        self._report = report
+        self.report = report
         builder.read_end()
         for anchor, event in builder.unused_anchors.items():
             message = f"'&{anchor[:40]}' is an anchor of YAML here, and the text is only {event.value[:40]!r}"
             self._warn(self._position(event.start_mark), message, ANCHOR_HINT)
 
-    def _jobs(self) -> Iterator[Entry]:
-        builder, next_event = self._builder, self._builder.next_event
+    def _jobs(self, builder: ValueBuilder) -> Iterator[Entry]:
+        next_event, file, check = builder.next_event, self.file, load_catalog().job_schema.findings
         index = 0
         while True:
             event = next_event()
@@ -318,52 +313,54 @@ class _DocumentReader:
             self._reported.clear()
             builder.begin()
             value = builder.build(event, 3)
-            if self._hashes:
+            if self.hashes:
                 self._warn_of_cut_texts(builder.events)
-            findings = _job_schema().findings(value)
-            entry = Entry(value, index, self._position(event.start_mark), builder.events)
+            findings = check(value)
+            mark = event.start_mark
+            entry = Entry(value, index, Position(file, mark.line + 1, mark.column + 1), builder.events)
             if not findings and not builder.is_invalid:
                 yield entry
             for problem in entry.problems(findings) if findings else ():
                 # At such a position something was reported while it was read.
                 if problem.position not in self._reported:
-                    self._report(problem)
+                    self.report(problem)
             index += 1
 
-    def _skip_jobs(self, start: Any, events: list[Any], *, are_last: bool) -> bool:
+    def _skip_jobs(self, builder: ValueBuilder, start: Any, *, are_last: bool) -> bool:
         """Check that there are jobs, and skip them; return False if they come last, so that there was no need to."""
+        events = builder.events
         if not isinstance(start, SequenceStartEvent):
             self._report_at(start, "jobs must be a list, written out here", None)
-            event = self._builder.skip(start)
+            event = builder.skip(start)
             if event is not start:
                 events.append(event)
             return True
-        event = self._builder.next_event()
+        event = builder.next_event()
         if isinstance(event, SequenceEndEvent):
             self._report_at(start, "jobs is empty", None)
         elif are_last:
             return False
         while not isinstance(event, SequenceEndEvent):
-            self._builder.skip(event)
-            event = self._builder.next_event()
+            builder.skip(event)
+            event = builder.next_event()
         events.append(event)
         return True
 
     def _position(self, mark: Any) -> Position:
-        return Position(self._file, mark.line + 1, mark.column + 1)
+        return Position(self.file, mark.line + 1, mark.column + 1)
 
     def _report_at(self, event: Any, message: str, hint: str | None) -> None:
         position = self._position(event.start_mark)
         self._reported.add(position)
-        self._report(Problem(Severity.ERROR, position, message, self._label(), hint=hint))
+        self.report(Problem(Severity.ERROR, position, message, self._label(), hint=hint))
 
     def _warn_of_cut_texts(self, events: list[Any]) -> None:
-        for (line, column), text in cut_texts(events, self._hashes):
+        for (line, column), text in cut_texts(events, self.hashes):
             message = f"the text ends here, since the '#' begins a comment: {text[:40]!r}"
-            self._warn(Position(self._file, line + 1, column + 1), message, HASH_HINT)
+            self._warn(Position(self.file, line + 1, column + 1), message, HASH_HINT)
 
     def _warn(self, position: Position, message: str, hint: str) -> None:
-        self._report(Problem(Severity.WARNING, position, message, self._label(), hint=hint))
+        self.report(Problem(Severity.WARNING, position, message, self._label(), hint=hint))
 
     def _label(self) -> str | None:
         return None if self._job is None else job_label(self._job)
@@ -383,12 +380,6 @@ def _read_problem(error: YAMLError | YamlUnreadable | OSError, path: Path) -> Pr
         return Problem(Severity.ERROR, position, error.message)
     hint = nearest_manifest(path) if isinstance(error, FileNotFoundError) else None
     return Problem(Severity.ERROR, Position(file), f"can't be read: {error.strerror or error}", hint=hint)
-
-
-@cache
-def _job_schema() -> ValueSchema:
-    schema = load_catalog().manifest_schema
-    return ValueSchema({**schema["$defs"]["job"], "$defs": schema["$defs"]}, "the job")
 
 
 def nearest_manifest(path: Path) -> str | None:

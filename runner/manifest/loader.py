@@ -21,11 +21,11 @@ from runner.manifest.checker import CheckedHandler, InvalidHandler, JobChecker
 from runner.manifest.document import Document, ProblemHandler, discard, open_manifest, read_first_row
 from runner.manifest.duplicates import DuplicateDetector, DuplicateReporter, Repeated
 from runner.manifest.fan_out import EntryExpansion, read_dimensions
-from runner.manifest.header import DefaultsMerger, Header, Variables, is_literal, read_header
+from runner.manifest.header import DefaultsMerger, is_literal, read_header, with_own_schemas
 from runner.manifest.json_rows import JSONL_SUFFIXES
 from runner.manifest.row_files import BatchFile
 from runner.manifest.row_readers import RowFileError
-from runner.manifest.settings import with_own_schemas
+from runner.manifest.settings import Header, Variables
 from runner.manifest.unchecked_job import EntrySource, UncheckedJob
 from runner.schema.catalog import Catalog, load_catalog
 from runner.schema.wording import did_you_mean

@@ -7,7 +7,7 @@ Those are checked before they are used, and completed with what the shipped ones
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import cache, cached_property
 from pathlib import Path
@@ -17,7 +17,7 @@ import msgspec
 from msgspec import UNSET, Struct, UnsetType, field
 
 from runner.core.problem import Finding, JsonPath, format_path
-from runner.schema.request_schema import RequestSchema, explain, strict_copy
+from runner.schema.request_schema import RequestSchema, ValueSchema, explain, strict_copy
 from runner.schema.wording import did_you_mean, format_value, join_or, nearest_models, type_mismatch
 
 BODY_BYTES = {"warning": 10_000_000, "error": 64_000_000}
@@ -122,8 +122,21 @@ class Catalog:
         return document
 
     @cached_property
-    def manifest_schema(self) -> dict[str, Any]:
-        """The schema of manifests without what is for editors: requests are checked when they are complete."""
+    def job_schema(self) -> ValueSchema:
+        """The schema of an element of a manifest's jobs, whose request is checked when it is complete."""
+        schema = self._manifest_schema
+        return ValueSchema({**schema["$defs"]["job"], "$defs": schema["$defs"]}, "the job")
+
+    def header_schema(self, keys: Collection[str]) -> ValueSchema:
+        """Return the schema of a manifest with these keys, whose jobs are checked one at a time."""
+        schema = self._manifest_schema
+        # Compiling the rules of keys that are not there takes longer than all checks of a small manifest.
+        properties = {key: rules if key in keys else True for key, rules in schema["properties"].items()}
+        return ValueSchema({**schema, "properties": properties, "required": ["version"]}, "the manifest")
+
+    @cached_property
+    def _manifest_schema(self) -> dict[str, Any]:
+        """The schema of manifests without what is for editors only."""
         document = self.document("manifest")
         defs = {name: value for name, value in document["$defs"].items() if name != "requests"}
         defs["job"] = _without_references(defs["job"], ("request",))
