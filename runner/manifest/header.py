@@ -244,9 +244,9 @@ def read_prices_key(
         return None, [Finding(("prices",), f"prices: {value!r}: {why}", f"looked for {folder / value}")]
 
 
-def with_own_schemas(catalog: Catalog, document: Document, report: ProblemHandler) -> Catalog:
-    """Add the schemas that a manifest names to a catalog; report files that can't be used, with positions in them."""
-    names = document.header.value.get("schemas")
+def with_own_schemas(document: Document, report: ProblemHandler) -> Catalog:
+    """Add the schemas that a manifest names to the catalog; report files that can't be used, with positions in them."""
+    catalog, names = load_catalog(), document.header.value["schemas"]
     if not isinstance(names, list):
         return catalog
     own: dict[str, dict[str, Any]] = {}

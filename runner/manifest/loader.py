@@ -159,19 +159,17 @@ def load(
     if is_strict:
         report = _as_errors(report)
     document = open_manifest(path, report)
-    catalog = load_catalog()
     if document is None:
         batch = BatchFile(path)
         gateway = {} if batch.base_url is None else {"base_url": batch.base_url}
         header = Header(
             name=safe_name(path.stem), variables=Variables({}, variables), values={"gateway": gateway}
         )
-        return Manifest(path, header, batch, catalog, folder, is_strict)
-    if "schemas" in document.header.value:
-        catalog = with_own_schemas(catalog, document, report)
-    header = read_header(document, report, variables, catalog, today=today)
+        return Manifest(path, header, batch, load_catalog(), folder, is_strict)
+    own = with_own_schemas(document, report) if "schemas" in document.header.value else None
+    header = read_header(document, report, variables, own, today=today)
     jobs = _EntryJobs(document, DefaultsMerger(header.defaults), header.variables, folder)
-    return Manifest(path, header, jobs, catalog, folder, is_strict)
+    return Manifest(path, header, jobs, own or load_catalog(), folder, is_strict)
 
 
 _TABLES = (".csv", ".tsv", ".xlsx")
