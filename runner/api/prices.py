@@ -110,7 +110,7 @@ def prices(manifest: Path | None = None, *, today: date | None = None) -> Prices
         settings = loaded.header.settings
     pricer = pricer_for(settings)
     catalog = load_catalog()
-    models = sorted({*catalog.models, *(model for table in pricer.tables for model in table.models())})
+    models = sorted({*catalog.models, *(row.model for table in pricer.tables for row in table.prices)})
     found = {model: tuple(_in_force(pricer, model, today, settings.prices)) for model in models}
     unknown = {}
     for model in models:

@@ -20,7 +20,7 @@ from runner.core.units import format_duration, format_rate
 from runner.disk import write_error
 from runner.errors import ManifestError, UsageError
 from runner.gateway.credentials import ApiKey, KeySet, fingerprint
-from runner.manifest.settings import read_price_file
+from runner.manifest.header import read_price_file
 from runner.schema.price_tables import Pricer
 
 if TYPE_CHECKING:

@@ -87,10 +87,6 @@ class PriceTable(Struct, frozen=True, kw_only=True):
         """Return how many days ago the table was checked."""
         return (today - self.checked).days
 
-    def models(self) -> frozenset[str]:
-        """Return the models that the table has prices of."""
-        return frozenset(price.model for price in self.prices)
-
 
 def age_text(days: int) -> str:
     """

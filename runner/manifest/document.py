@@ -1,5 +1,5 @@
 """
-A manifest as entries with positions: the header, and the jobs one at a time; and what is given in its place by mistake.
+A manifest as entries with positions: the header, and the jobs one at a time.
 
 The jobs are streamed: each entry is built, yielded and dropped, so that a manifest
 of a million jobs takes no more memory than one of ten.
@@ -8,40 +8,37 @@ of a million jobs takes no more memory than one of ten.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import cache
+import re
+import stat
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from msgspec import Struct
 from yaml.error import YAMLError
 from yaml.events import SequenceEndEvent, SequenceStartEvent
 
-from runner.core.filenames import DB_NAME, RESULTS_NAME
 from runner.core.model import Json
 from runner.core.problem import Finding, Position, Problem, Severity, format_path
-from runner.core.sanitize import command_text, sanitize_line
+from runner.core.sanitize import sanitize_line
 from runner.disk import open_regular
 from runner.errors import ManifestError
 from runner.manifest.json_rows import JSONL_SUFFIXES
 from runner.manifest.scalars import ANCHOR_HINT, HASH_HINT, Mark, cut_texts
-from runner.manifest.yaml_parser import (
-    NextEvent,
-    YamlUnreadable,
-    find_events,
-    open_events,
-    open_manifest,
-    parse_problem,
-    scan_lines,
-    to_position,
-)
-from runner.manifest.yaml_values import ValueBuilder
+from runner.manifest.yaml_parser import YamlUnreadable, find_events, parse_problem, to_position
+from runner.manifest.yaml_values import ValueBuilder, open_events
 from runner.schema.catalog import load_catalog
-from runner.schema.request_schema import ValueSchema
 from runner.schema.wording import did_you_mean
 
 ProblemHandler = Callable[[Problem], None]
+
+_MANIFESTS = (".yaml", ".yml", *JSONL_SUFFIXES)
+_MAX_NAMES = 1000
+_MAX_FIRST_LINE_BYTES = 1_000_000
+_BLOCK = 1 << 20
 
 
 class Entry(Struct):
@@ -76,10 +73,8 @@ class Entry(Struct):
 
     def problem(self, finding: Finding) -> Problem:
         """Add the position to a finding."""
-        path = format_path(finding.path)
-        return Problem(
-            finding.severity, self.position_of(finding), finding.message, self.label, path, finding.hint
-        )
+        position, path = self.position_of(finding), format_path(finding.path)
+        return Problem(finding.severity, position, finding.message, self.label, path, finding.hint)
 
     def problems(self, findings: Iterable[Finding]) -> list[Problem]:
         """Add the positions to findings, and sort them by position."""
@@ -119,12 +114,21 @@ class Document(Struct, frozen=True):
         Invalid elements are reported and left out; an error that makes the rest of the
         file unreadable is reported, and ends the stream.
         """
-        file = str(self.path)
         try:
-            with open_manifest(self.path) as stream:
-                yield from _DocumentReader(open_events(stream), file, report, self.hashes).entries()
-        except (YAMLError, YamlUnreadable, OSError) as error:
-            report(_read_problem(error, self.path))
+            with _opened(self.path) as stream:
+                yield from _DocumentReader(stream, str(self.path), self.hashes, report).entries()
+        except ManifestError as error:
+            report(error.problems[0])
+
+
+def open_manifest(path: Path, report: ProblemHandler) -> Document | None:
+    """Open a manifest as `open_document` does; return None for a batch file, known by its suffix or its first line."""
+    if path.suffix.lower() in JSONL_SUFFIXES:
+        return None
+    with _opened(path) as stream:
+        is_batch_file = {"custom_id", "body"} <= read_first_row(stream).keys()
+        stream.seek(0)
+        return None if is_batch_file else _read_document(stream, path, report, has_jobs=True)
 
 
 def open_document(path: Path, report: ProblemHandler, *, has_jobs: bool = True) -> Document:
@@ -140,34 +144,116 @@ def open_document(path: Path, report: ProblemHandler, *, has_jobs: bool = True) 
     Raises:
         ManifestError: Nothing can be read; it has the problem, without those that were reported.
     """
+    with _opened(path) as stream:
+        return _read_document(stream, path, report, has_jobs=has_jobs)
+
+
+def read_first_row(stream: IO[bytes]) -> Mapping[str, Json]:
+    """Return the object on the first line of a file; an empty one if there is none."""
     try:
-        with open_manifest(path) as stream:
-            hashes, jobs_are_last = scan_lines(stream)
-            reader = _DocumentReader(open_events(stream), str(path), report, hashes)
-            header = reader.header(needs_jobs=has_jobs, jobs_are_last=jobs_are_last)
-            return Document(path, header, hashes)
+        first = json.loads(stream.readline(_MAX_FIRST_LINE_BYTES))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return first if isinstance(first, dict) else {}
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[IO[bytes]]:
+    """Open a file that may be a manifest; a ManifestError has the problem that makes it unreadable, now or later."""
+    try:
+        _require_regular(path)
+        with open_regular(path) as stream:
+            yield stream
     except (YAMLError, YamlUnreadable, OSError) as error:
-        raise ManifestError(
-            f"{path} can't be read as a manifest", problems=[_read_problem(error, path)]
-        ) from error
+        problems = [_read_problem(error, path)]
+        raise ManifestError(f"{path} can't be read as a manifest", problems=problems) from error
 
 
-class _DocumentReader:
+def _require_regular(path: Path) -> None:
+    mode = path.stat().st_mode
+    if stat.S_ISDIR(mode):
+        raise YamlUnreadable("this is a directory, not a manifest")
+    if not stat.S_ISREG(mode):
+        raise YamlUnreadable("a manifest is read more than once, and must be a regular file")
+
+
+def _read_document(stream: IO[bytes], path: Path, report: ProblemHandler, *, has_jobs: bool) -> Document:
+    if stream.read(2) in (BOM_UTF16_LE, BOM_UTF16_BE):
+        raise YamlUnreadable("not UTF-8: it begins as UTF-16 does; save it as UTF-8")
+    stream.seek(0)
+    hashes, jobs_are_last = scan_lines(stream)
+    reader = _DocumentReader(stream, str(path), hashes, report)
+    return Document(path, reader.header(needs_jobs=has_jobs, jobs_are_last=jobs_are_last), hashes)
+
+
+# One blank before the hash and none behind it: people write comments otherwise. Lines of megabytes are not searched.
+_HASH = re.compile(rb"[^\s#] (?=#[^\s#])")
+_MAX_HASHES = 10_000
+
+# A line that may continue the outermost mapping: neither indented, nor a comment, nor a list item.
+_OUTER_LINE = re.compile(rb"\n(?=[^\s#-]|-\S)([^\r\n:]{0,8})")
+_JOBS_KEYS = (b"jobs", b'"jobs"', b"'jobs'")
+# Single carriage returns, U+0085, U+2028 and U+2029 end lines in YAML too.
+_RARE_LINE_END = re.compile(rb"\r(?!\n)|\xc2\x85|\xe2\x80[\xa8\xa9]")
+
+_RARE_BYTES = (b"\r", b"\xc2\x85", b"\xe2\x80")
+
+
+def scan_lines(stream: IO[bytes]) -> tuple[frozenset[Mark], bool]:
+    """
+    Read a manifest's lines and go back to its beginning, which takes a twentieth of the time of parsing.
+
+    Returns:
+        The marks of the blanks before hashes that may cut a text short, of the first so many; and whether no key
+        follows `jobs`, given that the outermost mapping is a block without indentation. If the latter is not certain,
+        it is False, which costs time only.
+    """
+    hashes: set[Mark] = set()
+    line = 0
+    has_jobs, is_certain = False, True
+    # Whole lines, so that nothing is split between two blocks; but a line may have gigabytes.
+    while block := stream.read(_BLOCK) + (rest := stream.readline(_BLOCK)):
+        is_certain = is_certain and len(rest) < _BLOCK
+        if len(hashes) < _MAX_HASHES and b" #" in block:
+            hashes.update(_hash_marks(block, line))
+        if is_certain:
+            text = b"\n" + block
+            is_certain = not (any(byte in text for byte in _RARE_BYTES) and _RARE_LINE_END.search(text))
+            for match in _OUTER_LINE.finditer(text):
+                is_certain = is_certain and not has_jobs
+                has_jobs = match[1].rstrip() in _JOBS_KEYS
+        elif len(hashes) >= _MAX_HASHES:
+            break
+        if b"\0" in block:
+            # The parser stops here; a file with a hole may have nothing else for terabytes.
+            break
+        line += block.count(b"\n")
+    stream.seek(0)
+    return frozenset(hashes), is_certain and has_jobs
+
+
+def _hash_marks(block: bytes, line: int) -> Iterator[Mark]:
+    end = 0
+    for match in _HASH.finditer(block):
+        start = block.rfind(b"\n", 0, match.end()) + 1
+        line += block.count(b"\n", end, start)
+        end = start
+        yield line, len(block[start : match.end() - 1].decode("utf-8", "replace"))
+
+
+class _DocumentReader(Struct):
     """One pass over a file."""
 
-    def __init__(
-        self, next_event: NextEvent, file: str, report: ProblemHandler, hashes: frozenset[Mark]
-    ) -> None:
-        self._file = file
-        self._hashes = hashes
-        self._report = report
-        self._job: int | None = None
-        self._reported: set[Position] = set()
-        self._builder = ValueBuilder(next_event, self._report_at)
+    stream: IO[bytes]
+    file: str
+    hashes: frozenset[Mark]
+    report: ProblemHandler
+    _job: int | None = None
+    _reported: set[Position] = set()
 
     def header(self, *, needs_jobs: bool, jobs_are_last: bool) -> Entry:
         """Read all keys except `jobs`, whose beginning alone is checked, and stop as soon as no more can follow."""
-        builder = self._builder
+        builder = ValueBuilder(open_events(self.stream), self._report_at)
         root = builder.read_root()
         events = builder.events
         value: dict[str, Json] = {}
@@ -177,7 +263,7 @@ class _DocumentReader:
             if key == "jobs" and not has_jobs:
                 has_jobs = True
                 events.append(event)
-                if not self._skip_jobs(event, events, are_last=jobs_are_last):
+                if not self._skip_jobs(builder, event, are_last=jobs_are_last):
                     break
                 builder.events = events
             elif key is not None and (key in value or key == "jobs"):
@@ -191,33 +277,33 @@ class _DocumentReader:
             builder.read_end()
         if needs_jobs and not has_jobs:
             self._report_at(root, "the key 'jobs' is missing", "list the jobs under jobs:")
-        if self._hashes:
+        if self.hashes:
             self._warn_of_cut_texts(events)
-        return Entry(value, -1, to_position(root.start_mark, self._file), events)
+        return Entry(value, -1, self._position(root.start_mark), events)
 
     def entries(self) -> Iterator[Entry]:
         """Stream the jobs; problems of the other keys were reported with the header."""
-        report, self._report = self._report, discard
-        builder = self._builder
+        report, self.report = self.report, discard
+        builder = ValueBuilder(open_events(self.stream), self._report_at)
         builder.read_root()
         has_jobs = False
         for key, _, event in builder.read_keys():
             if key == "jobs" and isinstance(event, SequenceStartEvent) and not has_jobs:
                 has_jobs = True
-                self._report = report
-                yield from self._jobs()
-                self._report, self._job = discard, None
+                self.report = report
+                yield from self._jobs(builder)
+                self.report, self._job = discard, None
             else:
                 builder.begin()
                 builder.build(event)
-        self._report = report
+        self.report = report
         builder.read_end()
         for anchor, event in builder.unused_anchors.items():
             message = f"'&{anchor[:40]}' is an anchor of YAML here, and the text is only {event.value[:40]!r}"
-            self._warn(event.start_mark.line, event.start_mark.column, message, ANCHOR_HINT)
+            self._warn(self._position(event.start_mark), message, ANCHOR_HINT)
 
-    def _jobs(self) -> Iterator[Entry]:
-        builder, next_event, file = self._builder, self._builder.next_event, self._file
+    def _jobs(self, builder: ValueBuilder) -> Iterator[Entry]:
+        next_event, file, check = builder.next_event, self.file, load_catalog().job_schema.findings
         index = 0
         while True:
             event = next_event()
@@ -227,9 +313,9 @@ class _DocumentReader:
             self._reported.clear()
             builder.begin()
             value = builder.build(event, 3)
-            if self._hashes:
+            if self.hashes:
                 self._warn_of_cut_texts(builder.events)
-            findings = job_findings(value)
+            findings = check(value)
             mark = event.start_mark
             entry = Entry(value, index, Position(file, mark.line + 1, mark.column + 1), builder.events)
             if not findings and not builder.is_invalid:
@@ -237,43 +323,47 @@ class _DocumentReader:
             for problem in entry.problems(findings) if findings else ():
                 # At such a position something was reported while it was read.
                 if problem.position not in self._reported:
-                    self._report(problem)
+                    self.report(problem)
             index += 1
 
-    def _skip_jobs(self, start: Any, events: list[Any], *, are_last: bool) -> bool:
+    def _skip_jobs(self, builder: ValueBuilder, start: Any, *, are_last: bool) -> bool:
         """Check that there are jobs, and skip them; return False if they come last, so that there was no need to."""
+        events = builder.events
         if not isinstance(start, SequenceStartEvent):
             self._report_at(start, "jobs must be a list, written out here", None)
-            event = self._builder.skip(start)
+            event = builder.skip(start)
             if event is not start:
                 events.append(event)
             return True
-        event = self._builder.next_event()
+        event = builder.next_event()
         if isinstance(event, SequenceEndEvent):
             self._report_at(start, "jobs is empty", None)
         elif are_last:
             return False
         while not isinstance(event, SequenceEndEvent):
-            self._builder.skip(event)
-            event = self._builder.next_event()
+            builder.skip(event)
+            event = builder.next_event()
         events.append(event)
         return True
 
+    def _position(self, mark: Any) -> Position:
+        return Position(self.file, mark.line + 1, mark.column + 1)
+
     def _report_at(self, event: Any, message: str, hint: str | None) -> None:
-        job = None if self._job is None else job_label(self._job)
-        position = to_position(event.start_mark, self._file)
+        position = self._position(event.start_mark)
         self._reported.add(position)
-        self._report(Problem(Severity.ERROR, position, message, job, hint=hint))
+        self.report(Problem(Severity.ERROR, position, message, self._label(), hint=hint))
 
     def _warn_of_cut_texts(self, events: list[Any]) -> None:
-        for (line, column), text in cut_texts(events, self._hashes):
+        for (line, column), text in cut_texts(events, self.hashes):
             message = f"the text ends here, since the '#' begins a comment: {text[:40]!r}"
-            self._warn(line, column, message, HASH_HINT)
+            self._warn(Position(self.file, line + 1, column + 1), message, HASH_HINT)
 
-    def _warn(self, line: int, column: int, message: str, hint: str) -> None:
-        job = None if self._job is None else job_label(self._job)
-        position = Position(self._file, line + 1, column + 1)
-        self._report(Problem(Severity.WARNING, position, message, job, hint=hint))
+    def _warn(self, position: Position, message: str, hint: str) -> None:
+        self.report(Problem(Severity.WARNING, position, message, self._label(), hint=hint))
+
+    def _label(self) -> str | None:
+        return None if self._job is None else job_label(self._job)
 
 
 def discard(_problem: Problem) -> None:
@@ -292,65 +382,6 @@ def _read_problem(error: YAMLError | YamlUnreadable | OSError, path: Path) -> Pr
     return Problem(Severity.ERROR, Position(file), f"can't be read: {error.strerror or error}", hint=hint)
 
 
-def job_findings(value: Json) -> list[Finding]:
-    """List what is wrong with an element of `jobs`; a valid one takes a microsecond or two."""
-    return _job_schema().findings(value)
-
-
-def header_findings(value: Json) -> list[Finding]:
-    """List what is wrong with the keys of a manifest, except its jobs."""
-    # Missing jobs are reported where the file is read, with their position.
-    schema = _checked_schema()
-    # Compiling the rules of keys that are not there takes longer than all checks of a small manifest.
-    properties = {key: rules if key in value else True for key, rules in schema["properties"].items()}
-    return ValueSchema(
-        {**schema, "properties": properties, "required": ["version"]}, "the manifest"
-    ).findings(value)
-
-
-@cache
-def _job_schema() -> ValueSchema:
-    schema = _checked_schema()
-    return ValueSchema({**schema["$defs"]["job"], "$defs": schema["$defs"]}, "the job")
-
-
-@cache
-def _checked_schema() -> dict[str, Json]:
-    """Return the schema of manifests without what is for editors: requests are checked when they are complete."""
-    document = load_catalog().document("manifest")
-    defs = {name: value for name, value in document["$defs"].items() if name != "requests"}
-    defs["job"] = _without_references(defs["job"], ("request",))
-    defaults = _without_references(document["properties"]["defaults"], ("request", "models"))
-    return {**document, "properties": {**document["properties"], "defaults": defaults}, "$defs": defs}
-
-
-def _without_references(schema: dict[str, Json], names: Sequence[str]) -> dict[str, Json]:
-    properties = dict(schema["properties"])
-    for name in names:
-        properties[name] = {key: value for key, value in properties[name].items() if key != "$ref"}
-    return {**schema, "properties": properties}
-
-
-_TABLES = (".csv", ".tsv", ".xlsx")
-_MANIFESTS = (".yaml", ".yml", *JSONL_SUFFIXES)
-_MAX_NAMES = 1000
-_MAX_FIRST_LINE_BYTES = 1_000_000
-
-
-def require_manifest(path: Path) -> None:
-    """
-    Check that a path is not another file that people have beside their manifests.
-
-    Raises:
-        ManifestError: It is one; its problem has the right command.
-    """
-    found = _what_else(path)
-    if found is not None:
-        message, hint = found
-        problem = Problem(Severity.ERROR, Position(str(path)), message, hint=hint)
-        raise ManifestError(f"{path} can't be read as a manifest", problems=[problem])
-
-
 def nearest_manifest(path: Path) -> str | None:
     """Ask for the manifest that was probably meant by a path that does not exist."""
     try:
@@ -358,37 +389,3 @@ def nearest_manifest(path: Path) -> str | None:
     except OSError:
         return None
     return did_you_mean(path.name, [name for name in names if name.endswith(_MANIFESTS)])
-
-
-def _what_else(path: Path) -> tuple[str, str] | None:
-    if path.is_dir():
-        if (path / DB_NAME).exists() or (path / RESULTS_NAME).exists():
-            return (
-                "this is a run directory, not a manifest",
-                f"to continue it: {command_text('runner', 'resume', path)}",
-            )
-        return None
-    if path.suffix.lower() in _TABLES and path.is_file():
-        hint = f"name it in the 'from' of a job: {{from: {path.name}, ...}}; `runner init` writes a manifest to start with"
-        return "this is a table, not a manifest", hint
-    if path.suffix.lower() in JSONL_SUFFIXES:
-        names = read_first_row(path).keys()
-        if "custom_id" not in names and {"schema_version", "job_id"} <= names:
-            hint = f"to run what did not succeed: {command_text('runner', 'rerun', path)}"
-            return "this is a results file, not a manifest", hint
-    return None
-
-
-def is_batch_file(path: Path) -> bool:
-    """Return whether a file is a batch file, by its suffix or by its first line."""
-    return path.suffix.lower() in JSONL_SUFFIXES or {"custom_id", "body"} <= read_first_row(path).keys()
-
-
-def read_first_row(path: Path) -> Mapping[str, Json]:
-    """Return the object on the first line of a file; an empty one if there is none."""
-    try:
-        with open_regular(path) as stream:
-            first = json.loads(stream.readline(_MAX_FIRST_LINE_BYTES))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return first if isinstance(first, dict) else {}

@@ -106,28 +106,36 @@ class HashBuckets:
             self._file.close()
 
 
+Repeated = tuple[frozenset[int], frozenset[int], frozenset[int]]
+"""Hashes that occur more than once: of ids, of digests, and of the tasks that jobs name."""
+
+
 class DuplicateDetector:
     """Collects the hashes of a manifest's jobs, within a ``with`` block."""
 
     def __init__(self) -> None:
-        self.ids = HashBuckets()
-        self.digests = HashBuckets()
-        self.task_ids = HashBuckets()
+        self._ids = HashBuckets()
+        self._digests = HashBuckets()
+        self._task_ids = HashBuckets()
+        self._all = (self._ids, self._digests, self._task_ids)
         self._left_until_spill = _MAX_IN_MEMORY
 
     def add(self, job: UncheckedJob, job_id: str, digest: str | None) -> None:
         """Add a job; without a digest its request is not compared."""
-        self.ids.add(job_id)
+        self._ids.add(job_id)
         if digest is not None:
-            self.digests.add(digest)
+            self._digests.add(digest)
         if isinstance(job.task_id, str):
-            self.task_ids.add(job.task_id)
+            self._task_ids.add(job.task_id)
         self._left_until_spill -= 1
         if not self._left_until_spill:
             self._left_until_spill = _MAX_IN_MEMORY
-            self.ids.spill()
-            self.digests.spill()
-            self.task_ids.spill()
+            for hashes in self._all:
+                hashes.spill()
+
+    def repeated(self) -> Repeated:
+        """Return what occurs more than once among the jobs that were added."""
+        return self._ids.repeated(), self._digests.repeated(), self._task_ids.repeated()
 
     def __enter__(self) -> Self:
         return self
@@ -135,9 +143,8 @@ class DuplicateDetector:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.ids.close()
-        self.digests.close()
-        self.task_ids.close()
+        for hashes in self._all:
+            hashes.close()
 
 
 class _First(Struct, frozen=True):
@@ -151,12 +158,8 @@ class DuplicateReporter(Struct):
     """
     Compares the jobs of a manifest, read a second time, and reports duplicates.
 
-    Args:
-        ids: Hashes of ids that occur more than once.
-        digests: Hashes of digests that occur more than once.
-        task_ids: Hashes of tasks that are named more than once.
-
     Attributes:
+        ids, digests, task_ids: What occurs more than once; see `Repeated`.
         errors: Jobs with the id or the task of an earlier one, and jobs without ids with the request of an
             earlier one.
     """

@@ -17,10 +17,11 @@ from msgspec.structs import replace
 from runner.core.model import Json
 from runner.core.problem import Finding, Severity
 from runner.manifest.document import ProblemHandler
-from runner.manifest.header import DefaultsMerger, Variables
+from runner.manifest.header import DefaultsMerger
 from runner.manifest.placeholders import Values
 from runner.manifest.row_files import RowFiles, open_row_files
 from runner.manifest.row_readers import Row, RowErrorHandler, RowFile, RowFileError
+from runner.manifest.settings import Variables
 from runner.manifest.template import (
     MAX_FILLED,
     Render,

@@ -1,26 +1,33 @@
-"""The keys of a manifest besides its jobs, checked; and its defaults, merged into its jobs."""
+"""
+The keys of a manifest besides its jobs, checked, with the files that ``prices`` and ``schemas`` name; and its defaults,
+merged into its jobs.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import date
+from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
-from msgspec import Struct, field
 from msgspec.structs import replace
 
 from runner.core.addresses import unencrypted_host
 from runner.core.filenames import run_name, safe_name
 from runner.core.model import Json
 from runner.core.prices import PriceTable
-from runner.core.problem import Finding, JsonPath, Severity, format_path
+from runner.core.problem import Finding, JsonPath, Position, Problem, Severity, format_path
 from runner.core.sanitize import KEY_HINT
-from runner.core.settings import DEFAULT_BASE_URL, TEST_HOST, Settings
-from runner.manifest.document import Document, Entry, ProblemHandler, header_findings
-from runner.manifest.settings import read_prices_key, read_settings
+from runner.core.settings import DEFAULT_BASE_URL, TEST_HOST
+from runner.errors import ManifestError
+from runner.manifest.document import Document, Entry, ProblemHandler, open_document
+from runner.manifest.settings import Defaults, Header, Variables, read_settings
 from runner.manifest.template import Scope, compile_template, entry_variables
 from runner.manifest.yaml_values import REDACTED
-from runner.schema.catalog import Catalog, load_catalog
+from runner.schema.catalog import Catalog, completed, load_catalog, schema_findings, short_name
+from runner.schema.price_tables import read_price_table
 from runner.schema.wording import did_you_mean
 
 VERSION = 1
@@ -29,60 +36,6 @@ _NO_SETTINGS = frozenset({"version", "name", "jobs", "defaults", "vars"})
 """In a manifest without other keys, nothing can be wrong with the settings."""
 
 _KEY_NAME_ENDS = ("_KEY", "_KEYS", "_TOKEN")
-
-
-class Defaults(Struct, frozen=True, kw_only=True):
-    """
-    Values for jobs that have none of their own, as written.
-
-    Attributes:
-        request: For every job.
-        models: By model; they replace those of `request`.
-        metadata: For every job.
-    """
-
-    request: Mapping[str, Json] = field(default_factory=dict)
-    models: Mapping[str, Mapping[str, Json]] = field(default_factory=dict)
-    metadata: Mapping[str, Json] = field(default_factory=dict)
-
-
-class Variables(Struct, frozen=True):
-    """
-    The variables of a manifest with their values.
-
-    Attributes:
-        values: All of them, the date included.
-        overrides: Those of the command line: no job's own variable replaces them.
-        used: Names that placeholders use or `vars` declare, as far as the manifest was read.
-    """
-
-    values: Mapping[str, Json]
-    overrides: Mapping[str, Json]
-    used: set[str] = field(default_factory=set)
-
-
-class Header(Struct, frozen=True, kw_only=True):
-    """
-    The keys of a manifest except `jobs`.
-
-    Attributes:
-        name: Of the run directory; safe as the name of a directory.
-        name_template: The name with its placeholders, as the manifest has it; None if it has none.
-        values: All keys that fit the schema.
-        prices: The price table that it has or names.
-    """
-
-    name: str
-    name_template: str | None = None
-    variables: Variables
-    values: Mapping[str, Json] = field(default_factory=dict)
-    defaults: Defaults = Defaults()
-    prices: PriceTable | None = None
-
-    @property
-    def settings(self) -> Settings:
-        """What the run needs to know; read only here, since checking the jobs does not need it."""
-        return read_settings(self.values, self.name, self.prices)[0]
 
 
 def read_header(
@@ -109,7 +62,8 @@ def read_header(
         {**entry.value, "version": VERSION} if entry.value.get("version") == str(VERSION) else entry.value
     )
     variables, variable_findings = _read_variables(entry, overrides, today)
-    findings = [*header_findings(written), *_nul_findings(written)]
+    schema = load_catalog().header_schema(written.keys())
+    findings = [*schema.findings(written), *_nul_findings(written)]
     value = _without_invalid(written, findings)
     findings += variable_findings
     name, name_findings = _name(value.get("name"), safe_name(document.path.stem), variables.values)
@@ -126,7 +80,7 @@ def read_header(
             **value,
             "schemas": [str((document.path.parent / name).resolve()) for name in value["schemas"]],
         }
-    for problem in entry.problems(findings):
+    for problem in entry.problems(findings) if findings else ():
         report(problem)
     return Header(
         name=name,
@@ -142,15 +96,18 @@ def _read_variables(
     entry: Entry, overrides: Mapping[str, Json], today: date
 ) -> tuple[Variables, list[Finding]]:
     """Compute the variables of a manifest."""
-    declared = entry.value.get("vars")
+    constants = {"date": today.isoformat(), **overrides}
+    declared, name = entry.value.get("vars"), entry.value.get("name")
     if not isinstance(declared, dict):
         # What is not a mapping is reported with the rest of the header.
         declared = {}
-    scope = Scope(constants={"date": today.isoformat(), **overrides})
+    if not declared and is_literal(name or ""):
+        return Variables(constants, overrides, {"date"}), []
+    scope = Scope(constants)
     variables = entry_variables(declared, scope, overrides)
     used = {"date", *declared, *scope.used}
     # The name is filled in elsewhere; here only its placeholders matter.
-    compile_template(entry.value.get("name"), Scope(variables.scope.constants, used=used))
+    compile_template(name, Scope(variables.scope.constants, used=used))
     findings = [replace(finding, path=("vars", *finding.path)) for finding in variables.findings]
     return Variables(variables.scope.constants, overrides, used), findings
 
@@ -249,6 +206,92 @@ def _model_findings(value: Mapping[str, Json], models: Collection[str]) -> Itera
                 path = (section, "models", model)
                 message = f"{section}.models: no schema knows the model {model[:60]!r}"
                 yield Finding(path, message, hint, Severity.WARNING)
+
+
+def read_price_file(path: Path, today: date | None, report: ProblemHandler) -> PriceTable | None:
+    """
+    Read a price table, and report what is wrong with it; None if it has errors.
+
+    Args:
+        today: In UTC; a table that was last checked long ago gets a warning. None for no such warnings.
+
+    Raises:
+        ManifestError: Nothing can be read; it has the problem.
+    """
+    problems: list[Problem] = []
+    entry = open_document(path, problems.append, has_jobs=False).header
+    table, findings = read_price_table(entry.value, today)
+    problems += entry.problems(findings)
+    for problem in problems:
+        report(problem)
+    return None if any(problem.severity is Severity.ERROR for problem in problems) else table
+
+
+def read_prices_key(
+    value: Json, folder: Path, today: date, report: ProblemHandler
+) -> tuple[PriceTable | None, list[Finding]]:
+    """
+    Read the key ``prices`` of a manifest: a table, or the name of a file with one.
+
+    Problems in the file are reported with their positions there; findings are about the manifest.
+    """
+    if not isinstance(value, str):
+        return read_price_table(value, today, path=("prices",))
+    try:
+        return read_price_file(folder / value, today, report), []
+    except ManifestError as error:
+        why = error.problems[0].message if error.problems else error.message
+        return None, [Finding(("prices",), f"prices: {value!r}: {why}", f"looked for {folder / value}")]
+
+
+def with_own_schemas(document: Document, report: ProblemHandler) -> Catalog:
+    """Add the schemas that a manifest names to the catalog; report files that can't be used, with positions in them."""
+    catalog, names = load_catalog(), document.header.value["schemas"]
+    if not isinstance(names, list):
+        return catalog
+    own: dict[str, dict[str, Any]] = {}
+    for index, name in enumerate(names):
+        if not isinstance(name, str):
+            continue
+
+        def refuse(message: str, hint: str | None = None, index: int = index) -> None:
+            report(document.header.problem(Finding(("schemas", index), f"schemas: {message}", hint)))
+
+        path = document.path.parent / name
+        try:
+            value = json.loads(path.read_bytes())
+        except OSError as error:
+            refuse(f"{name!r} can't be read: {error.strerror or error}", f"looked for {path}")
+            continue
+        except json.JSONDecodeError as error:
+            report(
+                Problem(
+                    Severity.ERROR, Position(str(path), error.lineno, error.colno), f"not JSON: {error.msg}"
+                )
+            )
+            continue
+        except (ValueError, RecursionError):
+            refuse(f"{name!r} is not JSON in UTF-8, or too deep")
+            continue
+        findings = schema_findings(value)
+        for finding in findings:
+            report(_located(path, finding))
+        if findings:
+            continue
+        if (short := short_name(path)) in own or short in catalog.names or short == "any":
+            refuse(f"there is a schema {short!r} already", "give the file another name")
+            continue
+        own[short] = completed(value)
+    return catalog.with_schemas(own) if own else catalog
+
+
+def _located(path: Path, finding: Finding) -> Problem:
+    """Add the position to a finding about a JSON file, which is YAML too."""
+    try:
+        header = open_document(path, lambda _problem: None).header
+    except ManifestError:
+        return Problem(finding.severity, Position(str(path)), finding.message, hint=finding.hint)
+    return header.problem(finding)
 
 
 def merge(base: Mapping[str, Json], over: Mapping[str, Json]) -> dict[str, Json]:

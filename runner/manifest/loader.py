@@ -10,26 +10,22 @@ from typing import Protocol
 from msgspec import Struct
 from msgspec.structs import replace
 
-from runner.core.filenames import safe_name
+from runner.core.filenames import DB_NAME, RESULTS_NAME, safe_name
 from runner.core.model import JobSpec, Json
 from runner.core.problem import Finding, Position, Problem, Severity
+from runner.core.sanitize import command_text
 from runner.core.units import format_count, parse_duration
-from runner.errors import UsageError
+from runner.disk import open_regular
+from runner.errors import ManifestError, UsageError
 from runner.manifest.checker import CheckedHandler, InvalidHandler, JobChecker
-from runner.manifest.document import (
-    Document,
-    ProblemHandler,
-    discard,
-    is_batch_file,
-    open_document,
-    require_manifest,
-)
-from runner.manifest.duplicates import DuplicateDetector, DuplicateReporter
+from runner.manifest.document import Document, ProblemHandler, discard, open_manifest, read_first_row
+from runner.manifest.duplicates import DuplicateDetector, DuplicateReporter, Repeated
 from runner.manifest.fan_out import EntryExpansion, read_dimensions
-from runner.manifest.header import DefaultsMerger, Header, Variables, is_literal, read_header
+from runner.manifest.header import DefaultsMerger, is_literal, read_header, with_own_schemas
+from runner.manifest.json_rows import JSONL_SUFFIXES
 from runner.manifest.row_files import BatchFile
 from runner.manifest.row_readers import RowFileError
-from runner.manifest.settings import with_own_schemas
+from runner.manifest.settings import Header, Variables
 from runner.manifest.unchecked_job import EntrySource, UncheckedJob
 from runner.schema.catalog import Catalog, load_catalog
 from runner.schema.wording import did_you_mean
@@ -99,7 +95,8 @@ class Manifest(Struct):
                 spec = check(job)
                 if spec is not None:
                     yield spec
-            duplicates = self._report_duplicates(detector, report)
+            repeated = detector.repeated()
+        duplicates = self._report_duplicates(repeated, report) if any(repeated) else 0
         unused = self._report_unused_variables(report)
         self.counts = Counts(checker.jobs, checker.invalid, duplicates, unused)
 
@@ -113,12 +110,8 @@ class Manifest(Struct):
             report(Problem(Severity.ERROR, Position(str(self.path)), message, hint=hint))
         return len(unused)
 
-    def _report_duplicates(self, detector: DuplicateDetector, report: ProblemHandler) -> int:
-        ids, digests = detector.ids.repeated(), detector.digests.repeated()
-        task_ids = detector.task_ids.repeated()
-        if not ids and not digests and not task_ids:
-            return 0
-        reporter = DuplicateReporter(ids, digests, task_ids, report)
+    def _report_duplicates(self, repeated: Repeated, report: ProblemHandler) -> int:
+        reporter = DuplicateReporter(*repeated, report)
         checker = self._checker(discard, reporter.compare, None)
         for job in self._source.unchecked_jobs(discard):
             checker.check(job)
@@ -161,24 +154,57 @@ def load(
         UsageError: A variable is not text that can be sent.
     """
     _require_unicode(variables)
-    require_manifest(path)
+    _require_manifest(path)
     folder = folder or path.parent
-    if is_batch_file(path):
+    if is_strict:
+        report = _as_errors(report)
+    document = open_manifest(path, report)
+    if document is None:
         batch = BatchFile(path)
         gateway = {} if batch.base_url is None else {"base_url": batch.base_url}
         header = Header(
             name=safe_name(path.stem), variables=Variables({}, variables), values={"gateway": gateway}
         )
         return Manifest(path, header, batch, load_catalog(), folder, is_strict)
-    if is_strict:
-        report = _as_errors(report)
-    document = open_document(path, report)
-    catalog = load_catalog()
-    if "schemas" in document.header.value:
-        catalog = with_own_schemas(catalog, document, report)
-    header = read_header(document, report, variables, catalog, today=today)
+    own = with_own_schemas(document, report) if "schemas" in document.header.value else None
+    header = read_header(document, report, variables, own, today=today)
     jobs = _EntryJobs(document, DefaultsMerger(header.defaults), header.variables, folder)
-    return Manifest(path, header, jobs, catalog, folder, is_strict)
+    return Manifest(path, header, jobs, own or load_catalog(), folder, is_strict)
+
+
+_TABLES = (".csv", ".tsv", ".xlsx")
+
+
+def _require_manifest(path: Path) -> None:
+    """Raise for another file that people have beside their manifests; the problem has the right command."""
+    found = _what_else(path)
+    if found is not None:
+        message, hint = found
+        problem = Problem(Severity.ERROR, Position(str(path)), message, hint=hint)
+        raise ManifestError(f"{path} can't be read as a manifest", problems=[problem])
+
+
+def _what_else(path: Path) -> tuple[str, str] | None:
+    if path.is_dir():
+        if (path / DB_NAME).exists() or (path / RESULTS_NAME).exists():
+            return (
+                "this is a run directory, not a manifest",
+                f"to continue it: {command_text('runner', 'resume', path)}",
+            )
+        return None
+    if path.suffix.lower() in _TABLES and path.is_file():
+        hint = f"name it in the 'from' of a job: {{from: {path.name}, ...}}; `runner init` writes a manifest to start with"
+        return "this is a table, not a manifest", hint
+    if path.suffix.lower() in JSONL_SUFFIXES:
+        try:
+            with open_regular(path) as stream:
+                names = read_first_row(stream).keys()
+        except OSError:
+            return None
+        if "custom_id" not in names and {"schema_version", "job_id"} <= names:
+            hint = f"to run what did not succeed: {command_text('runner', 'rerun', path)}"
+            return "this is a results file, not a manifest", hint
+    return None
 
 
 def _require_unicode(variables: Mapping[str, Json]) -> None:

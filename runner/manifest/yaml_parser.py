@@ -1,5 +1,5 @@
 """
-The events of a YAML file, and what is wrong with a file that can't be parsed.
+The parser of YAML files, why it can't parse one, and where among its events a value is.
 
 libyaml's parser is used if PyYAML was built with it, otherwise PyYAML's own: the same
 events and the same positions, at a tenth of the speed.
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import codecs
 import re
-import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -22,8 +21,6 @@ from yaml.reader import Reader, ReaderError
 from yaml.scanner import Scanner, ScannerError
 
 from runner.core.problem import Position, Problem, Severity
-from runner.disk import MAX_LINE, open_regular
-from runner.manifest.scalars import Mark
 
 if TYPE_CHECKING:
     from _typeshed import SupportsRead
@@ -74,106 +71,6 @@ class YamlUnreadable(Exception):
         super().__init__(message)
         self.message = message
         self.event = event
-
-
-def open_manifest(path: Path) -> IO[bytes]:
-    """
-    Open a file that may be a manifest.
-
-    Raises:
-        YamlUnreadable: It is not a regular file, or begins as UTF-16 does.
-        OSError: It is missing, or there is no permission to read it.
-    """
-    mode = path.stat().st_mode
-    if stat.S_ISDIR(mode):
-        raise YamlUnreadable("this is a directory, not a manifest")
-    if not stat.S_ISREG(mode):
-        raise YamlUnreadable("a manifest is read more than once, and must be a regular file")
-    stream = open_regular(path)
-    start = stream.read(2)
-    stream.seek(0)
-    if start in (b"\xff\xfe", b"\xfe\xff"):
-        stream.close()
-        raise YamlUnreadable("not UTF-8: it begins as UTF-16 does; save it as UTF-8")
-    return stream
-
-
-# One blank before the hash and none behind it: people write comments otherwise. Lines of megabytes are not searched.
-_HASH = re.compile(rb"[^\s#] (?=#[^\s#])")
-_MAX_HASHES = 10_000
-
-# A line that may continue the outermost mapping: neither indented, nor a comment, nor a list item.
-_OUTER_LINE = re.compile(rb"\n(?=[^\s#-]|-\S)([^\r\n:]{0,8})")
-_JOBS_KEYS = (b"jobs", b'"jobs"', b"'jobs'")
-# Single carriage returns, U+0085, U+2028 and U+2029 end lines in YAML too.
-_RARE_LINE_END = re.compile(rb"\r(?!\n)|\xc2\x85|\xe2\x80[\xa8\xa9]")
-
-_RARE_BYTES = (b"\r", b"\xc2\x85", b"\xe2\x80")
-
-
-def scan_lines(stream: IO[bytes]) -> tuple[frozenset[Mark], bool]:
-    """
-    Read a manifest's lines and go back to its beginning, which takes a twentieth of the time of parsing.
-
-    Returns:
-        The marks of the blanks before hashes that may cut a text short, of the first so many; and whether no key
-        follows `jobs`, given that the outermost mapping is a block without indentation. If the latter is not certain,
-        it is False, which costs time only.
-    """
-    hashes: set[Mark] = set()
-    line = 0
-    has_jobs, is_certain = False, True
-    # Whole lines, so that nothing is split between two blocks; but a line may have gigabytes.
-    while block := stream.read(_BLOCK) + (rest := stream.readline(_BLOCK)):
-        is_certain = is_certain and len(rest) < _BLOCK
-        if len(hashes) < _MAX_HASHES and b" #" in block:
-            hashes.update(_hash_marks(block, line))
-        if is_certain:
-            text = b"\n" + block
-            is_certain = not (any(byte in text for byte in _RARE_BYTES) and _RARE_LINE_END.search(text))
-            for match in _OUTER_LINE.finditer(text):
-                is_certain = is_certain and not has_jobs
-                has_jobs = match[1].rstrip() in _JOBS_KEYS
-        elif len(hashes) >= _MAX_HASHES:
-            break
-        if b"\0" in block:
-            # The parser stops here; a file with a hole may have nothing else for terabytes.
-            break
-        line += block.count(b"\n")
-    stream.seek(0)
-    return frozenset(hashes), is_certain and has_jobs
-
-
-def _hash_marks(block: bytes, line: int) -> Iterator[Mark]:
-    end = 0
-    for match in _HASH.finditer(block):
-        start = block.rfind(b"\n", 0, match.end()) + 1
-        line += block.count(b"\n", end, start)
-        end = start
-        yield line, len(block[start : match.end() - 1].decode("utf-8", "replace"))
-
-
-def open_events(stream: SupportsRead[bytes]) -> NextEvent:
-    """Parse a stream of bytes as YAML, a little at a time."""
-    next_event: NextEvent = DefaultParser(_BoundedLines(stream)).get_event
-    return next_event
-
-
-class _BoundedLines:
-    """Ends a stream with an error at a line that would fill the memory, since a parser keeps a whole value."""
-
-    def __init__(self, stream: SupportsRead[bytes]) -> None:
-        self._stream = stream
-        self._length = 0
-
-    def read(self, size: int = -1, /) -> bytes:
-        """Read the next bytes."""
-        block = self._stream.read(size)
-        end = block.rfind(b"\n")
-        self._length = len(block) - end - 1 + (self._length if end < 0 else 0)
-        if self._length > MAX_LINE:
-            raise YAMLError(f"a line is longer than {MAX_LINE // 1_000_000} MB")
-        return block
 
 
 def to_position(mark: Any, file: str) -> Position:
@@ -249,7 +146,7 @@ def _first_too_deep(path: Path, end: Any) -> Any:
     """
     depth = 0
     with path.open(encoding="utf-8-sig", errors="replace", newline="") as text:
-        next_event = open_events(_Beginning(text, end.index))
+        next_event: NextEvent = DefaultParser(_Beginning(text, end.index)).get_event
         with suppress(YAMLError):
             while (event := next_event()) is not None:
                 if isinstance(event, _STARTS):

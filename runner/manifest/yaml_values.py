@@ -8,9 +8,10 @@ find any position for a problem (`yaml_parser.find_events`).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
+from yaml.error import YAMLError
 from yaml.events import (
     AliasEvent,
     MappingEndEvent,
@@ -23,6 +24,8 @@ from yaml.events import (
 
 from runner.core.model import Json
 from runner.core.sanitize import KEY_HINT, MIN_KEY_CHARS, looks_like_key
+from runner.disk import MAX_LINE
+from runner.manifest import yaml_parser
 from runner.manifest.scalars import (
     CORE_TAGS,
     NON_TEXT_STARTS,
@@ -33,6 +36,9 @@ from runner.manifest.scalars import (
 )
 from runner.manifest.yaml_parser import MAX_DEPTH, TOO_DEEP, NextEvent, YamlUnreadable, find_child
 
+if TYPE_CHECKING:
+    from _typeshed import SupportsRead
+
 MAX_ALIASED = 10_000
 """Values of one entry, or of the header, that may come from aliases: an alias bomb has billions."""
 
@@ -42,6 +48,29 @@ YamlErrorHandler = Callable[[Any, str, str | None], None]
 
 REDACTED = "REDACTED"
 """What replaces a text that looks like an API key, after the error."""
+
+
+def open_events(stream: SupportsRead[bytes]) -> NextEvent:
+    """Parse a stream of bytes as YAML, a little at a time."""
+    next_event: NextEvent = yaml_parser.DefaultParser(_BoundedLines(stream)).get_event
+    return next_event
+
+
+class _BoundedLines:
+    """Ends a stream with an error at a line that would fill the memory, since a parser keeps a whole value."""
+
+    def __init__(self, stream: SupportsRead[bytes]) -> None:
+        self._stream = stream
+        self._length = 0
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Read the next bytes."""
+        block = self._stream.read(size)
+        end = block.rfind(b"\n")
+        self._length = len(block) - end - 1 + (self._length if end < 0 else 0)
+        if self._length > MAX_LINE:
+            raise YAMLError(f"a line is longer than {MAX_LINE // 1_000_000} MB")
+        return block
 
 
 class ValueBuilder(Struct):

@@ -7,9 +7,9 @@ Those are checked before they are used, and completed with what the shipped ones
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,8 @@ import msgspec
 from msgspec import UNSET, Struct, UnsetType, field
 
 from runner.core.problem import Finding, JsonPath, format_path
-from runner.schema.request_schema import RequestSchema, explain, strict_copy
-from runner.schema.wording import did_you_mean, format_value, join_or, type_mismatch
+from runner.schema.request_schema import RequestSchema, ValueSchema, explain, strict_copy
+from runner.schema.wording import did_you_mean, format_value, join_or, nearest_models, type_mismatch
 
 BODY_BYTES = {"warning": 10_000_000, "error": 64_000_000}
 
@@ -43,7 +43,6 @@ ANY = RequestSchema(
 """The schema of a job that names ``any``."""
 
 _SUFFIX = ".schema.json"
-_PRODUCT, _USE = re.compile("wan|seedance|hailuo"), re.compile("kf2v|[tir]2v")
 _WAYS_OUT = (
     "for a new model: derive a schema from its OpenAPI page with 'runner schema import FILE', add one of your own "
     "with 'schemas: [FILE]' in the manifest, or send it unchecked with 'schema: any' beside the request"
@@ -122,6 +121,28 @@ class Catalog:
         document: dict[str, Any] = msgspec.json.decode(self._files[name].read_bytes())
         return document
 
+    @cached_property
+    def job_schema(self) -> ValueSchema:
+        """The schema of an element of a manifest's jobs, whose request is checked when it is complete."""
+        schema = self._manifest_schema
+        return ValueSchema({**schema["$defs"]["job"], "$defs": schema["$defs"]}, "the job")
+
+    def header_schema(self, keys: Collection[str]) -> ValueSchema:
+        """Return the schema of a manifest with these keys, whose jobs are checked one at a time."""
+        schema = self._manifest_schema
+        # Compiling the rules of keys that are not there takes longer than all checks of a small manifest.
+        properties = {key: rules if key in keys else True for key, rules in schema["properties"].items()}
+        return ValueSchema({**schema, "properties": properties, "required": ["version"]}, "the manifest")
+
+    @cached_property
+    def _manifest_schema(self) -> dict[str, Any]:
+        """The schema of manifests without what is for editors only."""
+        document = self.document("manifest")
+        defs = {name: value for name, value in document["$defs"].items() if name != "requests"}
+        defs["job"] = _without_references(defs["job"], ("request",))
+        defaults = _without_references(document["properties"]["defaults"], ("request", "models"))
+        return {**document, "properties": {**document["properties"], "defaults": defaults}, "$defs": defs}
+
     def select(self, request: Mapping[str, Any], schema_name: str | None = None) -> RequestSchema | Finding:
         """
         Choose the schema of a request, or return why there is none.
@@ -197,6 +218,13 @@ class Catalog:
         return Finding(("model",), f"model: no schema knows {format_value(model)}", f"{guess}{_WAYS_OUT}")
 
 
+def _without_references(schema: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    properties = dict(schema["properties"])
+    for name in names:
+        properties[name] = {key: value for key, value in properties[name].items() if key != "$ref"}
+    return {**schema, "properties": properties}
+
+
 def short_name(path: Path) -> str:
     """
     Return the name of a schema by its file.
@@ -205,38 +233,6 @@ def short_name(path: Path) -> str:
     ('wan-kf2v', 'veo')
     """
     return path.name.removesuffix(".json").removesuffix(".schema")
-
-
-_MAX_NEAREST = 3
-
-
-def nearest_models(model: str, known: Iterable[str]) -> list[str]:
-    """
-    Return up to three models with a similar name, of the same product and for the same use.
-
-    >>> models = ["wan2.7-t2v", "wan2.7-i2v", "wan3.0-video", "dreamina-seedance-2-5-260628"]
-    >>> nearest_models("wan2.8-i2v", models), nearest_models("seedance-2-5", models), nearest_models("veo-3", models)
-    (['wan2.7-i2v'], ['dreamina-seedance-2-5-260628'], [])
-    """
-    # Only mistakes need it, and it is slow to import.
-    import difflib
-
-    product, use = _product(model), _USE.search(model.lower())
-    if product is None or len(model) > 200:
-        return []
-    names = {
-        name.lower().removeprefix("dreamina-"): name
-        for name in known
-        if _product(name) == product
-        and (use is None or (found := _USE.search(name.lower())) is None or found[0] == use[0])
-    }
-    wanted = model.lower().removeprefix("dreamina-")
-    return [names[near] for near in difflib.get_close_matches(wanted, names, n=_MAX_NEAREST, cutoff=0.6)]
-
-
-def _product(model: str) -> str | None:
-    found = _PRODUCT.search(model.lower())
-    return found[0] if found else None
 
 
 @cache

@@ -1,6 +1,6 @@
 """
-Limits beside those of JSON Schema: words of a text, bytes of a request, what its pictures, videos and audios may be, and
-what one model allows.
+Limits beside those of JSON Schema: words of a text, bytes of a request, what its pictures, videos and audios may be, what
+one model allows, and which texts matter by their length alone.
 """
 
 from __future__ import annotations
@@ -212,3 +212,56 @@ def rules_of(document: dict[str, Any], name: str, model: str) -> Iterator[dict[s
 
 def _allows(rules: dict[str, Any], value: Any) -> bool:
     return bool(value == rules.get("const", value) and value in rules.get("enum", (value,)))
+
+
+_NOT_BLANK = {"type": "string", "pattern": "^\\s+$"}
+_LENGTH_KEYWORDS = frozenset({"type", "description", "minLength", "maxLength", "allOf", "not"})
+_ANNOTATIONS = frozenset({"$schema", "$id", "$comment", "title", "description", "required"})
+_OPEN_KEYWORDS = frozenset(
+    {"$ref", "$dynamicRef", "patternProperties", "additionalProperties", "unevaluatedProperties"}
+)
+"""Keywords whose rules apply to keys that they do not name."""
+
+
+def length_only_fields(schema: Mapping[str, Any]) -> dict[str, int]:
+    """
+    Find the keys of a strict schema whose texts matter by their length alone, with the most characters.
+
+    >>> prompt = {"type": "string", "minLength": 1, "maxLength": 500}
+    >>> length_only_fields({"properties": {"prompt": prompt, "seed": {"type": "integer"}}})
+    {'prompt': 500}
+    """
+    own = {"properties", "additionalProperties"}
+    named = _texts_in({key: rules for key, rules in schema.items() if key not in own})
+    if not named.isdisjoint(_OPEN_KEYWORDS):
+        return {}
+    limits = {key: _max_chars(rule) for key, rule in schema["properties"].items() if key not in named}
+    return {key: limit for key, limit in limits.items() if limit is not None}
+
+
+def _texts_in(rules: Any) -> set[str]:
+    """Collect every text in some rules, except where they only ask whether a key is present."""
+    if isinstance(rules, dict):
+        return {
+            *rules,
+            *(text for key, rule in rules.items() if key not in _ANNOTATIONS for text in _texts_in(rule)),
+        }
+    if isinstance(rules, list):
+        return {text for rule in rules for text in _texts_in(rule)}
+    return {rules} if isinstance(rules, str) else set()
+
+
+def _max_chars(rule: Mapping[str, Any]) -> int | None:
+    """Return the longest text that a rule allows; None if more than the length matters."""
+    if rule.get("type") != "string" or not rule.keys() <= _LENGTH_KEYWORDS or rule.get("minLength", 0) > 1:
+        return None
+    if rule.get("not", _NOT_BLANK) != _NOT_BLANK:
+        return None
+    limits = [rule["maxLength"]] if "maxLength" in rule else []
+    for condition in rule.get("allOf", ()):
+        match condition:
+            case {"not": {"type": "string", "minLength": int(limit), **others}} if not others:
+                limits.append(limit - 1)
+            case _:
+                return None
+    return min(limits, default=None)

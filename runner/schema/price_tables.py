@@ -50,7 +50,7 @@ class Pricer:
 
     def __init__(self, tables: Sequence[PriceTable], catalog: Catalog) -> None:
         self.tables = tuple(tables)
-        self._tables_by_model = {model: table for table in reversed(self.tables) for model in table.models()}
+        self._tables_by_model = {row.model: table for table in reversed(self.tables) for row in table.prices}
         self._catalog = catalog
         self._facts: dict[tuple[str, str], PageFacts] = {}
         self._known: dict[Hashable, tuple[Billable, Quote | Unpriced]] = {}

@@ -4,17 +4,31 @@ The schema of one document, ready to normalize and check requests.
 Nearly every request has nothing wrong with it, and only that has to be fast: `strict_copy`
 makes a plain JSON Schema that a compiled validator answers with yes or no, in a microsecond
 or two. Only a request that it refuses is explained, by a slower validator.
+
+Before that, each value is converted to the type that the document requires, if nothing is lost: people write
+``seconds: 5`` in YAML where the document requires a string, a CSV cell is text where it requires a number, and one
+default for the size may serve models that differ in its letter case. A value without an exact counterpart is left as
+it is, for the schema to refuse. Documented defaults are never added.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
+
+from msgspec import Struct
 
 from runner.core.problem import Finding, PathPattern, find_values, text_schemas
-from runner.schema.limits import BodyLimit, MediaField, WordLimit, body_bytes, media_fields
-from runner.schema.normalize import FieldRules, compile_rules, normalize
+from runner.schema.limits import (
+    BodyLimit,
+    MediaField,
+    WordLimit,
+    body_bytes,
+    length_only_fields,
+    media_fields,
+)
 
 Check = Callable[[Any], bool]
 
@@ -22,7 +36,7 @@ Check = Callable[[Any], bool]
 _ANY_OTHER = ""
 
 
-class RequestSchema:
+class RequestSchema(Struct, eq=False, dict=True):
     """
     The schema of one document, compiled when it is first used.
 
@@ -31,10 +45,9 @@ class RequestSchema:
         document: The schema itself; not to be changed.
     """
 
-    def __init__(self, name: str, document: dict[str, Any]) -> None:
-        self.name = name
-        self.document = document
-        self._checks: dict[str, Check] = {}
+    name: str
+    document: dict[str, Any]
+    _checks: dict[str, Check] = {}
 
     def __repr__(self) -> str:
         return f"RequestSchema({self.name!r})"
@@ -133,21 +146,20 @@ class RequestSchema:
         )
 
 
-class ValueSchema:
+class ValueSchema(Struct, eq=False, dict=True):
     """
     The schema of a value that is not a request, such as the header of a manifest; compiled when it is first used.
 
-    Args:
+    Attributes:
         root: What the whole value is called in messages.
     """
 
-    def __init__(self, schema: dict[str, Any], root: str) -> None:
-        self._schema = schema
-        self._root = root
+    schema: dict[str, Any]
+    root: str
 
     @cached_property
     def _check(self) -> Check:
-        return _compile(self._schema)
+        return _compile(self.schema)
 
     def findings(self, value: Any) -> list[Finding]:
         """List everything that is wrong with a value; a valid one takes a microsecond or two."""
@@ -157,7 +169,7 @@ class ValueSchema:
         except ValueError:
             # The fast validator can't represent keys that are not text, nor, in its older versions, long numbers.
             pass
-        return explain(self._schema, value, root=self._root)
+        return explain(self.schema, value, root=self.root)
 
 
 def _compile(schema: dict[str, Any]) -> Check:
@@ -231,54 +243,143 @@ def _applies_to(rule: Mapping[str, Any], model: str) -> bool:
     return model == models.get("const", model) and model in models.get("enum", (model,))
 
 
-_NOT_BLANK = {"type": "string", "pattern": "^\\s+$"}
-_LENGTH_KEYWORDS = frozenset({"type", "description", "minLength", "maxLength", "allOf", "not"})
-_ANNOTATIONS = frozenset({"$schema", "$id", "$comment", "title", "description", "required"})
-_OPEN_KEYWORDS = frozenset(
-    {"$ref", "$dynamicRef", "patternProperties", "additionalProperties", "unevaluatedProperties"}
-)
-"""Keywords whose rules apply to keys that they do not name."""
+Convert = Callable[[Any], Any]
+"""Returns the same object if there is nothing to convert."""
+
+_INTEGER = re.compile(r"-?(?:0|[1-9][0-9]{0,17})")
+# Spreadsheets and data frames write whole numbers with a decimal point.
+_WHOLE = re.compile(rf"({_INTEGER.pattern})(?:\.0+)?")
+_DECIMAL = re.compile(r"-?(?:0|[1-9][0-9]{0,17})\.[0-9]{1,17}")
+_BOOLEANS = {"true": True, "false": False}
+
+# Above this a float no longer holds every whole number.
+_EXACT_FLOATS = 2**53
 
 
-def length_only_fields(schema: Mapping[str, Any]) -> dict[str, int]:
+class FieldRule(NamedTuple):
     """
-    Find the keys of a strict schema whose texts matter by their length alone, with the most characters.
+    How one value is converted; a tuple, since a million jobs unpack ten of them each.
 
-    >>> prompt = {"type": "string", "minLength": 1, "maxLength": 500}
-    >>> length_only_fields({"properties": {"prompt": prompt, "seed": {"type": "integer"}}})
-    {'prompt': 500}
+    Attributes:
+        type: The class of a value that needs no conversion; None if each must be looked into.
+        allowed: The values of this class that need none; None for all of them.
     """
-    own = {"properties", "additionalProperties"}
-    named = _texts_in({key: rules for key, rules in schema.items() if key not in own})
-    if not named.isdisjoint(_OPEN_KEYWORDS):
-        return {}
-    limits = {key: _max_chars(rule) for key, rule in schema["properties"].items() if key not in named}
-    return {key: limit for key, limit in limits.items() if limit is not None}
+
+    type: type | None
+    allowed: frozenset[str] | None
+    convert: Convert
 
 
-def _texts_in(rules: Any) -> set[str]:
-    """Collect every text in some rules, except where they only ask whether a key is present."""
-    if isinstance(rules, dict):
-        return {
-            *rules,
-            *(text for key, rule in rules.items() if key not in _ANNOTATIONS for text in _texts_in(rule)),
-        }
-    if isinstance(rules, list):
-        return {text for rule in rules for text in _texts_in(rule)}
-    return {rules} if isinstance(rules, str) else set()
+FieldRules = dict[str, FieldRule]
+"""The rules of a mapping by key; keys that never need one are absent."""
 
 
-def _max_chars(rule: Mapping[str, Any]) -> int | None:
-    """Return the longest text that a rule allows; None if more than the length matters."""
-    if rule.get("type") != "string" or not rule.keys() <= _LENGTH_KEYWORDS or rule.get("minLength", 0) > 1:
-        return None
-    if rule.get("not", _NOT_BLANK) != _NOT_BLANK:
-        return None
-    limits = [rule["maxLength"]] if "maxLength" in rule else []
-    for condition in rule.get("allOf", ()):
-        match condition:
-            case {"not": {"type": "string", "minLength": int(limit), **others}} if not others:
-                limits.append(limit - 1)
-            case _:
-                return None
-    return min(limits, default=None)
+def compile_rules(schema: Mapping[str, Any]) -> FieldRules:
+    """Compile, once for a schema, which of its properties may need a conversion, and which."""
+    rules = ((key, _rule(child)) for key, child in schema.get("properties", {}).items())
+    return {key: rule for key, rule in rules if rule is not None}
+
+
+def normalize(rules: FieldRules, value: dict[str, Any]) -> dict[str, Any]:
+    """
+    Convert the values of a mapping. It is never changed; the same object is returned if nothing needs converting.
+
+    >>> rules = compile_rules({"properties": {"seed": {"type": "integer"}, "size": {"type": "string", "enum": ["720P"]}}})
+    >>> normalize(rules, {"seed": "42", "size": "720p"})
+    {'seed': 42, 'size': '720P'}
+    """
+    changed: dict[str, Any] | None = None
+    for key, old in value.items():
+        rule = rules.get(key)
+        if rule is None:
+            continue
+        expected_type, allowed, convert = rule
+        if old.__class__ is expected_type and (allowed is None or old in allowed):
+            continue
+        new = convert(old)
+        if new is not old:
+            if changed is None:
+                changed = value.copy()
+            changed[key] = new
+    return value if changed is None else changed
+
+
+def _rule(schema: Mapping[str, Any]) -> FieldRule | None:
+    match schema.get("type"):
+        case "integer":
+            return FieldRule(int, None, _to_integer)
+        case "number":
+            return FieldRule(float, None, _to_number)
+        case "boolean":
+            return FieldRule(bool, None, _to_boolean)
+        case "string" if "enum" in schema:
+            return FieldRule(str, frozenset(schema["enum"]), _to_choice(schema["enum"]))
+        case "array" if isinstance(schema.get("items"), dict):
+            return _list(compile_rules(schema["items"]))
+        case "object":
+            return _mapping(compile_rules(schema))
+        case _:
+            return None
+
+
+def _to_integer(value: Any) -> Any:
+    if value.__class__ is str and (whole := _WHOLE.fullmatch(value.strip())):
+        return int(whole[1])
+    if value.__class__ is float and -_EXACT_FLOATS < value < _EXACT_FLOATS and value.is_integer():
+        return int(value)
+    return value
+
+
+def _to_number(value: Any) -> Any:
+    if value.__class__ is str and _DECIMAL.fullmatch(value.strip()):
+        return float(value)
+    return _to_integer(value) if value.__class__ is str else value
+
+
+def _to_boolean(value: Any) -> Any:
+    return _BOOLEANS.get(value.strip().lower(), value) if value.__class__ is str else value
+
+
+def _to_choice(names: list[str]) -> Convert:
+    by_lower = {name.lower(): name for name in names}
+    is_digits = all(_INTEGER.fullmatch(name) for name in names)
+    exact = frozenset(names)
+
+    def convert(value: Any) -> Any:
+        if value.__class__ is str and value in exact:
+            return value
+        if value.__class__ is str and (name := by_lower.get(value.strip().lower())) is not None:
+            return name
+        whole = _to_integer(value) if is_digits else value
+        if (
+            is_digits
+            and whole.__class__ is int
+            and -_EXACT_FLOATS < whole < _EXACT_FLOATS
+            and str(whole) != value
+        ):
+            return str(whole)
+        return value
+
+    return convert
+
+
+def _mapping(rules: FieldRules) -> FieldRule | None:
+    def convert(value: Any) -> Any:
+        return normalize(rules, value) if value.__class__ is dict else value
+
+    return FieldRule(None, None, convert) if rules else None
+
+
+def _list(rules: FieldRules) -> FieldRule | None:
+    def convert(value: Any) -> Any:
+        if value.__class__ is not list:
+            return value
+        changed: list[Any] | None = None
+        for index, old in enumerate(value):
+            if old.__class__ is dict and (new := normalize(rules, old)) is not old:
+                if changed is None:
+                    changed = value.copy()
+                changed[index] = new
+        return value if changed is None else changed
+
+    return FieldRule(None, None, convert) if rules else None

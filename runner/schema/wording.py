@@ -15,6 +15,9 @@ MAX_VALUE_CHARS = 60
 
 _MAX_READ_CHARS = 4096
 
+_MAX_NEAREST = 3
+_PRODUCT, _USE = re.compile("wan|seedance|hailuo"), re.compile("kf2v|[tir]2v")
+
 _TYPES = {
     "string": "text",
     "integer": "a whole number",
@@ -162,6 +165,35 @@ def did_you_mean(value: Any, known: Iterable[Any]) -> str | None:
     names = {str(name).lower(): str(name) for name in known if isinstance(name, str | int)}
     close = difflib.get_close_matches(str(value).lower(), names, n=1, cutoff=0.6)
     return f"did you mean '{names[close[0]]}'?" if close else None
+
+
+def nearest_models(model: str, known: Iterable[str]) -> list[str]:
+    """
+    Return up to three models with a similar name, of the same product and for the same use.
+
+    >>> models = ["wan2.7-t2v", "wan2.7-i2v", "wan3.0-video", "dreamina-seedance-2-5-260628"]
+    >>> nearest_models("wan2.8-i2v", models), nearest_models("seedance-2-5", models), nearest_models("veo-3", models)
+    (['wan2.7-i2v'], ['dreamina-seedance-2-5-260628'], [])
+    """
+    # Only mistakes need it, and it is slow to import.
+    import difflib
+
+    product, use = _product(model), _USE.search(model.lower())
+    if product is None or len(model) > 200:
+        return []
+    names = {
+        name.lower().removeprefix("dreamina-"): name
+        for name in known
+        if _product(name) == product
+        and (use is None or (found := _USE.search(name.lower())) is None or found[0] == use[0])
+    }
+    wanted = model.lower().removeprefix("dreamina-")
+    return [names[near] for near in difflib.get_close_matches(wanted, names, n=_MAX_NEAREST, cutoff=0.6)]
+
+
+def _product(model: str) -> str | None:
+    found = _PRODUCT.search(model.lower())
+    return found[0] if found else None
 
 
 def changed_fields(old: Json, new: Json) -> tuple[str, ...]:

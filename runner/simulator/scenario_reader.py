@@ -17,8 +17,8 @@ from runner.core.units import format_count
 from runner.disk import open_regular
 from runner.errors import ScenarioError
 from runner.manifest.document import Entry
-from runner.manifest.yaml_parser import YamlUnreadable, open_events, parse_problem, to_position
-from runner.manifest.yaml_values import ValueBuilder
+from runner.manifest.yaml_parser import YamlUnreadable, parse_problem, to_position
+from runner.manifest.yaml_values import ValueBuilder, open_events
 from runner.schema.catalog import load_catalog
 from runner.schema.request_schema import ValueSchema
 from runner.simulator.faults import RequestKind

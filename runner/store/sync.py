@@ -17,7 +17,7 @@ from typing import Any
 from msgspec import Struct, field
 
 from runner.core.lifecycle import Event, State, advance, sources
-from runner.core.model import Attempt, JobSpec, Json, OnChanged, has_files
+from runner.core.model import FILE_KEY, Attempt, JobSpec, Json, OnChanged, has_files
 from runner.core.units import format_count
 from runner.errors import JobsChanged, UsageError
 from runner.schema.wording import changed_fields
@@ -107,7 +107,7 @@ def sync(
     seen = bytearray(1 + _last_seq(connection))
     # In a new store there is nothing to look up: two jobs with one id are reported with the manifest.
     is_new = len(seen) == 1
-    writer = _SyncWriter(connection, report, on_changed, at)
+    writer = _SyncWriter(connection, report, on_changed, at, next_seq=len(seen))
     stream = iter(specs)
     while batch := list(islice(stream, _BATCH)):
         stored = {} if is_new else _stored_jobs(connection, [spec.job_id for spec in batch])
@@ -246,27 +246,25 @@ def _stored_jobs(connection: sqlite3.Connection, job_ids: list[str]) -> dict[str
     }
 
 
-class _SyncWriter:
+class _SyncWriter(Struct):
     """Writes the jobs of one sync in batches."""
 
-    def __init__(
-        self, connection: sqlite3.Connection, report: SyncReport, on_changed: OnChanged, at: float
-    ) -> None:
-        self._connection = connection
-        self._report = report
-        self._on_changed = on_changed
-        self._at = at
-        self._next_seq = 1 + _last_seq(connection)
-        self._jobs: list[tuple[Any, ...]] = []
-        self._specs: list[tuple[Any, ...]] = []
-        self._attempts: list[tuple[Any, ...]] = []
-        self.has_named_tasks = False
+    connection: sqlite3.Connection
+    report: SyncReport
+    on_changed: OnChanged
+    at: float
+    next_seq: int
+    has_named_tasks: bool = False
+    _jobs: list[tuple[Any, ...]] = []
+    _specs: list[tuple[Any, ...]] = []
+    _attempts: list[tuple[Any, ...]] = []
 
     def insert(self, spec: JobSpec) -> None:
         """Insert a job that the store does not have."""
-        seq, self._next_seq = self._next_seq, self._next_seq + 1
+        seq, self.next_seq = self.next_seq, self.next_seq + 1
         has_task = spec.task_id is not None
         state = advance(State.PENDING, Event.ATTACHED) if has_task else State.PENDING
+        request = rows.canonical(spec.request)
         self._jobs.append(
             (
                 seq,
@@ -275,35 +273,36 @@ class _SyncWriter:
                 spec.model,
                 spec.digest,
                 state.value,
-                has_files(spec.request),
+                # Few requests have a file: one search of the text is faster than a look at each value.
+                FILE_KEY in request and has_files(spec.request),
                 spec.timeout_s,
                 int(has_task),
                 spec.task_id,
-                self._at if has_task else None,
+                self.at if has_task else None,
             )
         )
-        self._specs.append((seq, rows.canonical(spec.request), *_details(spec)))
+        self._specs.append((seq, request, *_details(spec)))
         if spec.task_id is not None:
             self.has_named_tasks = True
-            self._attempts.append(rows.attempt_row(seq, Attempt(1, self._at, "attached", spec.task_id)))
-        self._report.new += 1
+            self._attempts.append(rows.attempt_row(seq, Attempt(1, self.at, "attached", spec.task_id)))
+        self.report.new += 1
 
     def update(self, spec: JobSpec, job: _StoredJob) -> None:
         """Update a job that the store has to the manifest."""
         is_replaced = job.digest != spec.digest and self._replace_if_allowed(spec, job)
         if job.digest == spec.digest:
-            self._report.same += 1
+            self.report.same += 1
             if has_files(spec.request):
                 # A file with the same content may have another path now.
                 self._write_request(_with_seed_of(job, spec), job)
         if (job.index, job.is_gone, job.timeout_s) != (spec.index, False, spec.timeout_s):
-            self._connection.execute(
+            self.connection.execute(
                 "UPDATE jobs SET idx = ?, is_gone = 0, timeout_s = ? WHERE seq = ?",
                 (spec.index, spec.timeout_s, job.seq),
             )
         details = _details(spec)
         if job.details != details:
-            self._connection.execute(
+            self.connection.execute(
                 "UPDATE specs SET metadata = ?, schema = ?, warnings = ?, file = ?, line = ?, col = ?, "
                 "task_id = ? WHERE seq = ?",
                 (*details, job.seq),
@@ -312,35 +311,35 @@ class _SyncWriter:
         remains_failed = job.state is State.FAILED and job.task_id == spec.task_id and not is_replaced
         if spec.task_id is not None and not remains_failed:
             self.has_named_tasks = True
-            attach_task(self._connection, spec.job_id, spec.task_id, at=self._at)
+            attach_task(self.connection, spec.job_id, spec.task_id, at=self.at)
 
     def flush(self) -> None:
         """Write the jobs that were inserted. A second job with the same id is ignored: reading the manifest reports it."""
-        rows.insert_rows(self._connection, _INSERT_JOBS, self._jobs)
-        rows.insert_rows(self._connection, _INSERT_SPECS, self._specs)
-        self._connection.executemany(rows.SAVE_ATTEMPT, self._attempts)
+        rows.insert_rows(self.connection, _INSERT_JOBS, self._jobs)
+        rows.insert_rows(self.connection, _INSERT_SPECS, self._specs)
+        self.connection.executemany(rows.SAVE_ATTEMPT, self._attempts)
         self._jobs.clear()
         self._specs.clear()
         self._attempts.clear()
 
     def _replace_if_allowed(self, spec: JobSpec, job: _StoredJob) -> bool:
         if job.was_never_sent:
-            self._report.replaced += 1
+            self.report.replaced += 1
             self._replace(spec, job, State.PENDING)
             return True
-        _record_change(self._report, spec, job)
-        if self._on_changed is not OnChanged.RERUN or job.state not in sources(Event.RERUN):
+        _record_change(self.report, spec, job)
+        if self.on_changed is not OnChanged.RERUN or job.state not in sources(Event.RERUN):
             return False
         self._replace(spec, job, advance(job.state, Event.RERUN))
         return True
 
     def _replace(self, spec: JobSpec, job: _StoredJob, state: State) -> None:
         # An old video stays until there is a new one, and so does the request that made it.
-        self._connection.execute(
+        self.connection.execute(
             "INSERT OR IGNORE INTO replaced_requests SELECT seq, attempt, ? FROM assets WHERE seq = ?",
             (job.request, job.seq),
         )
-        self._connection.execute(
+        self.connection.execute(
             "UPDATE jobs SET digest = ?, model = ?, state = ?, has_files = ?, task_id = NULL, "
             "other_task_id = NULL WHERE seq = ?",
             (spec.digest, spec.model, state.value, has_files(spec.request), job.seq),
@@ -348,7 +347,7 @@ class _SyncWriter:
         self._write_request(spec.request, job)
 
     def _write_request(self, request: Json, job: _StoredJob) -> None:
-        self._connection.execute(
+        self.connection.execute(
             "UPDATE specs SET request = ? WHERE seq = ?", (rows.canonical(request), job.seq)
         )
 

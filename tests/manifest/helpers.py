@@ -12,8 +12,9 @@ from runner.core.model import JobSpec, Json
 from runner.core.problem import Problem
 from runner.errors import ManifestError
 from runner.manifest.document import Entry, open_document
-from runner.manifest.header import Header, read_header
+from runner.manifest.header import read_header
 from runner.manifest.loader import Manifest, ProblemCollector, load
+from runner.manifest.settings import Header
 
 SEEDANCE = "seedance-1-0-pro-250528"
 TODAY = date(2026, 11, 21)

@@ -18,8 +18,8 @@ from runner.core.model import Json
 from runner.core.problem import Finding, Position
 from runner.errors import ManifestError
 from runner.manifest import yaml_parser
-from runner.manifest.document import Document, open_document
-from runner.manifest.yaml_parser import PythonParser, scan_lines
+from runner.manifest.document import Document, open_document, scan_lines
+from runner.manifest.yaml_parser import PythonParser
 from tests.manifest.helpers import fail, problems_of, read_document
 
 TEXT = """\

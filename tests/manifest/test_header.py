@@ -22,7 +22,8 @@ from runner.core.settings import (
     Timeouts,
 )
 from runner.manifest.document import open_document
-from runner.manifest.header import Header, read_header
+from runner.manifest.header import read_header
+from runner.manifest.settings import Header
 from runner.schema.catalog import load_catalog
 from tests.manifest.helpers import TODAY, read_document
 

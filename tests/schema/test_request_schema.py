@@ -9,7 +9,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from runner.schema import catalog
-from runner.schema.request_schema import ValueSchema, length_only_fields
+from runner.schema.limits import length_only_fields
+from runner.schema.request_schema import ValueSchema
 
 CATALOG = catalog.load_catalog()
 CASES = [
