@@ -26,7 +26,7 @@ from urllib.parse import quote
 from runner.core.filenames import DB_NAME, EPOCH_NAME, LOCK_NAME, RESULTS_NAME, RUN_JSON_NAME
 from runner.core.sanitize import command_text
 from runner.disk import MOVED_HINT, sync_folder
-from runner.errors import DiskFull, RunDirError, StoreDamaged, StoreMissing, StoreTooNew
+from runner.errors import DiskFull, RunDirError, RunLocked, StoreDamaged, StoreMissing, StoreTooNew
 from runner.store import query
 from runner.store.evidence import require_current
 from runner.store.tables import APPLICATION_ID, FORMAT, LATER_ADDITIONS, SCHEMA
@@ -230,9 +230,11 @@ def connect_empty() -> sqlite3.Connection:
 
 @contextmanager
 def translated(path: Path) -> Iterator[None]:
-    """Convert SQLite's errors to the program's own."""
+    """Convert SQLite's errors to the program's own, except those that only a bug leads to."""
     try:
         yield
+    except sqlite3.ProgrammingError:
+        raise
     except sqlite3.DatabaseError as error:
         raise database_error(error, path) from error
 
@@ -245,8 +247,8 @@ def database_error(error: sqlite3.DatabaseError, path: Path) -> RunDirError | Di
             f"no space left to write {path}",
             hint=f"free some space, then: {command_text('runner', 'resume', path.parent)}",
         )
-    if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
-        return RunDirError(f"{path} is in use by another program: {error}", hint="end it and try again")
+    if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_PROTOCOL")):
+        return RunLocked(f"{path} is in use by another program: {error}", hint="end it and try again")
     if not path.exists():
         return StoreMissing(f"{path} was moved or deleted while it was used", hint=MOVED_HINT)
     if name.startswith("SQLITE_IOERR"):

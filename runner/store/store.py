@@ -140,10 +140,13 @@ class Store:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with self._closing:
+        with self._closing, translated(self.run_dir / DB_NAME):
+            self._is_refused = self._is_new and error is not None
             if error is None:
                 self.give_base()
-            self._is_refused = self._is_new and error is not None
+            elif isinstance(error, sqlite3.DatabaseError):
+                # Of a statement anywhere in the block.
+                raise error
 
     def _undo_refused(self, *, is_new_dir: bool) -> None:
         """Delete a run that ended with an error before it sent anything, so that it does not count as the newest one."""
