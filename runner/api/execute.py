@@ -47,7 +47,7 @@ from runner.engine.polls import poll_lost_tasks
 from runner.engine.progress import stop_for_error, stop_for_store_error
 from runner.errors import RunnerError
 from runner.store import query, work_list
-from runner.store.database import journal_mode, translated
+from runner.store.database import translated
 from runner.store.store import Store
 from runner.store.takes import unchecked
 from runner.store.work_list import JobFilter
@@ -94,7 +94,7 @@ async def execute(
                 store.require_only()
             confirm = callbacks.confirm_cost
             check_cost(store.reader, settings, options, job_filter, confirm, is_simulated=is_simulated)
-            if journal_mode(store.reader) != "wal":
+            if not store.has_log:
                 observe(
                     Notice("journal", f"no write-ahead log on this file system: {store.run_dir} is slower")
                 )
@@ -166,8 +166,10 @@ async def _engine(work: Work, outputs: Outputs, *, resubmit_lost: bool) -> Async
             open_budget(store, own, work.options, work.job_filter, work.governor)
         )
         await stack.enter_async_context(store)
-        lost = list(work_list.lost_jobs(store.reader, waiting_since=steps.clock.now(), scope=work.job_filter))
-        if lost:
+        now = steps.clock.now()
+        if store.has_attempts and (
+            lost := list(work_list.lost_jobs(store.reader, waiting_since=now, scope=work.job_filter))
+        ):
             await poll_lost_tasks(
                 lost,
                 store,
@@ -293,7 +295,7 @@ def _learned(work: Work, steps: JobSteps) -> Mapping[str, float]:
     if work.config.origin.is_simulated:
         return {}
     return read_learned(
-        query.meta(work.store.reader).get(LEARNED),
+        work.store.meta.get(LEARNED),
         steps.base_url,
         steps.keys.fingerprints,
         submit_per_s=work.options.submit_rate,

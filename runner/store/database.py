@@ -19,8 +19,9 @@ import os
 import re
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import quote
 
 from runner.core.filenames import DB_NAME, EPOCH_NAME, LOCK_NAME, RESULTS_NAME, RUN_JSON_NAME
@@ -124,6 +125,32 @@ def connect_reader(
             connection.close()
             raise
     return connection
+
+
+class Connections(NamedTuple):
+    """
+    Connections of the process that works on a run; see `connect_both`.
+
+    Attributes:
+        reader: It sees what is committed, and temporary tables may be created on it.
+        has_log: Whether there is a write-ahead log, which some file systems do not support.
+    """
+
+    writer: sqlite3.Connection
+    reader: sqlite3.Connection
+    has_log: bool
+
+
+def connect_both(run_dir: Path, *, is_adopted: bool = False) -> Connections:
+    """Open ``run.db`` as `connect_writer` does, and once more to read it meanwhile."""
+    with ExitStack() as stack:
+        writer = connect_writer(run_dir, is_adopted=is_adopted)
+        stack.callback(writer.close)
+        reader = connect_reader(run_dir, with_temp_tables=True, is_checked=True)
+        stack.callback(reader.close)
+        (mode,) = writer.execute("PRAGMA journal_mode").fetchone()
+        stack.pop_all()
+    return Connections(writer, reader, has_log=mode == "wal")
 
 
 @contextmanager
@@ -329,11 +356,6 @@ def _prepare(connection: sqlite3.Connection) -> None:
     # twentieth of the time of inserting many jobs, and only if their ids are in no order.
     connection.execute("PRAGMA cache_size = -1000")
     connection.execute("PRAGMA journal_size_limit = 16000000")
-
-
-def journal_mode(connection: sqlite3.Connection) -> str:
-    """Return the journal mode: ``wal``, or ``delete`` if the file system does not support that."""
-    return str(connection.execute("PRAGMA journal_mode").fetchone()[0])
 
 
 def _create(connection: sqlite3.Connection) -> None:
