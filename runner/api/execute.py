@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import random
+import sqlite3
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from itertools import chain, islice
@@ -29,11 +30,12 @@ from runner.api.shards import divided
 from runner.api.simulate import simulated_gateway, speed_line, with_simulator_speed
 from runner.api.state_dir import read_learned, save_learned
 from runner.checks.duplicate_videos import save_duplicates
+from runner.core.filenames import DB_NAME
 from runner.core.lifecycle import WITH_A_TASK, State
 from runner.core.model import Job
 from runner.core.settings import Settings
 from runner.core.stop import Stop, StopReason, exit_code
-from runner.core.summary import Summary
+from runner.core.summary import Summary, summarize
 from runner.core.units import format_size
 from runner.disk import FREE_SPACE_HINT, reserve_bytes
 from runner.engine.allowance import Allowance
@@ -42,10 +44,10 @@ from runner.engine.context import EngineContext, InputFiles
 from runner.engine.engine import Engine
 from runner.engine.events import Delivered, Notice, Observer, ignore
 from runner.engine.polls import poll_lost_tasks
-from runner.engine.progress import stop_for_store_error
+from runner.engine.progress import stop_for_error, stop_for_store_error
 from runner.errors import RunnerError
 from runner.store import query, work_list
-from runner.store.database import journal_mode
+from runner.store.database import translated
 from runner.store.store import Store
 from runner.store.takes import unchecked
 from runner.store.work_list import JobFilter
@@ -92,7 +94,7 @@ async def execute(
                 store.require_only()
             confirm = callbacks.confirm_cost
             check_cost(store.reader, settings, options, job_filter, confirm, is_simulated=is_simulated)
-            if journal_mode(store.reader) != "wal":
+            if not store.has_log:
                 observe(
                     Notice("journal", f"no write-ahead log on this file system: {store.run_dir} is slower")
                 )
@@ -102,9 +104,18 @@ async def execute(
                     engine.stop(stop)
                 await engine.run()
             observe(Notice("writing", "writing the results and the report"))
-        # Before what could be rerun is selected.
-        matches = work_list.matches(store.reader, job_filter) if job_filter.is_restricted else None
-        result = replace(_result(work, outputs, engine), matches=matches)
+        try:
+            # Before what could be rerun is selected.
+            matches = work_list.matches(store.reader, job_filter) if job_filter.is_restricted else None
+            result = replace(_result(work, outputs, engine), matches=matches)
+        except sqlite3.DatabaseError as error:
+            if engine is None:
+                raise
+            # Not as an error: by its exit code, nothing would have been sent.
+            engine.stop(stop_for_error(error, store.run_dir))
+            counts = engine.counts
+            summary = replace(summarize(()), jobs=sum(counts.values()), by_state=counts)
+            result = replace(_known_result(work, engine, engine.stops, counts), summary=summary)
         return replace(result, worked_s=time.monotonic() - started_at)
     finally:
         outputs.close()
@@ -155,8 +166,10 @@ async def _engine(work: Work, outputs: Outputs, *, resubmit_lost: bool) -> Async
             open_budget(store, own, work.options, work.job_filter, work.governor)
         )
         await stack.enter_async_context(store)
-        lost = list(work_list.lost_jobs(store.reader, waiting_since=steps.clock.now(), scope=work.job_filter))
-        if lost:
+        now = steps.clock.now()
+        if store.has_attempts and (
+            lost := list(work_list.lost_jobs(store.reader, waiting_since=now, scope=work.job_filter))
+        ):
             await poll_lost_tasks(
                 lost,
                 store,
@@ -282,7 +295,7 @@ def _learned(work: Work, steps: JobSteps) -> Mapping[str, float]:
     if work.config.origin.is_simulated:
         return {}
     return read_learned(
-        query.meta(work.store.reader).get(LEARNED),
+        work.store.meta.get(LEARNED),
         steps.base_url,
         steps.keys.fingerprints,
         submit_per_s=work.options.submit_rate,
@@ -315,32 +328,43 @@ def _result(work: Work, outputs: Outputs, engine: Engine | None) -> RunResult:
             stops = (*stops, stop)
     by_class = query.class_counts(store.reader)
     resume, rerun = repeats(store, config.settings, work.job_filter)
-    return RunResult(
-        store.run_dir,
-        config.settings.name,
-        config.gateway,
-        exit_code(stops, counts),
-        counts,
-        stops,
-        config.origin.is_simulated,
+    return replace(
+        _known_result(work, engine, stops, counts),
         did_nothing=(summary is None or was_finished) and not stops,
-        needs_base_url=config.needs_base_url,
-        asset_store=config.asset_url,
         uncertain=tuple(islice(query.records_in(store.reader, {State.UNCERTAIN}), MAX_UNCERTAIN_SHOWN)),
         by_class=by_class,
         examples=tuple(query.first_of_each_class(store.reader, by_class)),
-        unsaved=() if engine is None else tuple(engine.unsaved),
         summary=summary,
         resume=resume,
         rerun=rerun,
     )
 
 
+def _known_result(
+    work: Work, engine: Engine | None, stops: Sequence[Stop], counts: Mapping[State, int]
+) -> RunResult:
+    """Return how the work ended, without what only ``run.db`` knows."""
+    config = work.config
+    return RunResult(
+        work.store.run_dir,
+        config.settings.name,
+        config.gateway,
+        exit_code(stops, counts),
+        counts,
+        tuple(stops),
+        config.origin.is_simulated,
+        needs_base_url=config.needs_base_url,
+        asset_store=config.asset_url,
+        unsaved=() if engine is None else tuple(engine.unsaved),
+    )
+
+
 def _finish(store: Store, outputs: Outputs, settings: Settings) -> tuple[Summary | None, Stop | None]:
     """Rewrite the derived files. Errors are returned, since they must not hide how the run itself ended."""
     try:
-        save_duplicates(store, settings.reject)
-        summary = outputs.finish(now_at=time.time())
+        with translated(store.run_dir / DB_NAME):
+            save_duplicates(store, settings.reject)
+            summary = outputs.finish(now_at=time.time())
     except RunnerError as error:
         return None, stop_for_store_error(error)
     except OSError as error:

@@ -26,7 +26,7 @@ from runner.api.run_dir import require_match
 from runner.api.run_facts import (
     RunFacts,
     RunOrigin,
-    read_facts,
+    facts_of,
     require_same_kind,
     save_facts,
 )
@@ -71,7 +71,7 @@ def load_into(
     Returns:
         That, and the ids of the jobs that the options choose; None if they choose all.
     """
-    saved = read_facts(store.reader)
+    saved = facts_of(store.meta)
     if saved is None:
         origin = RunOrigin(
             str(manifest.path.absolute()), options.simulate, sharded=False, series=series, shard=options.shard

@@ -130,11 +130,11 @@ class Outputs:
             self._blocks = None
 
     def _files_of_last_process(self) -> Written | None:
-        """Return the files that are there, if an earlier process wrote them and all are up to date."""
-        if not self._store.changed.is_known:
+        """Return the files that are there, if an earlier process wrote them and all were up to date."""
+        if not self._store.was_finished:
             return None
         try:
-            old = msgspec.json.decode(query.meta(self._reader).get(BLOCKS, ""), type=Written)
+            old = msgspec.json.decode(self._store.meta.get(BLOCKS, ""), type=Written)
         except msgspec.MsgspecError:
             return None
         now = written(

@@ -50,7 +50,6 @@ from runner.core.settings import Settings
 from runner.engine.events import ActiveRun, Notice, Observer
 from runner.gateway.credentials import KeySet
 from runner.manifest.loader import Manifest, ProblemCollector, load
-from runner.store import query
 from runner.store.journal import Journal
 from runner.store.store import Store
 from runner.store.transitions import Selection, requeue_selected, select_for_rerun
@@ -90,13 +89,12 @@ async def run(
     started_at, observe = time.monotonic(), callbacks.observe
     plan = _prepare(manifest, output, folder or manifest.parent, options, callbacks)
     async with open_run(plan.run_dir, options, observe, journal=plan.journal) as store:
-        has_attempts = query.has_attempts(store.reader)
-        facts, ids = await _begin(store, plan, options, observe, has_attempts=has_attempts)
+        facts, ids = await _begin(store, plan, options, observe)
         scope, callbacks = _choose_jobs(store, facts, options, callbacks, ids)
         if plan.series is not None and options.catch_up:
             older = Series(manifest, plan.series, options.simulate).unfinished(plan.run_dir, observe)
             callbacks = await catch_up(older, options, callbacks)
-        if not options.simulate and not has_attempts:
+        if not options.simulate and not store.has_attempts:
             callbacks = _remembering(manifest, plan.own, callbacks)
         result = await execute(
             store,
@@ -216,18 +214,18 @@ def _prepare(
 
 
 async def _begin(
-    store: Store, plan: _Prepared, options: RunOptions, observe: Observer, *, has_attempts: bool
+    store: Store, plan: _Prepared, options: RunOptions, observe: Observer
 ) -> tuple[RunFacts, tuple[str, ...] | None]:
     """Save the jobs, and let the run count as begun in its journal, and as known if it has attempts; see `load_into`."""
     read = plan.manifest, plan.settings, options, plan.problems, plan.series, plan.environ
     found = load_into(store, *read, observe)
-    if options.shard is not None and store.journal is None and not has_attempts:
+    if options.shard is not None and store.journal is None and not store.has_attempts:
         message = "without a journal: this shard is lost with its disk, and what it submitted would be paid for again"
         observe(Notice("journal", message, "add --journal URL to keep it in a shared store as well"))
     # First: else a run that was cut off here could not continue elsewhere.
     if store.journal is not None:
         await in_thread(store.give_base)
-    if not options.simulate and has_attempts:
+    if not options.simulate and store.has_attempts:
         remember(plan.manifest.path, plan.own)
     return found
 

@@ -84,16 +84,16 @@ async def open_run(
     """
     with ExitStack() as stack:
         journal = journal or journal_of(run_dir, options)
-        opened = Store(run_dir, journal=journal, is_adopted=options.adopt_results)
-        store = await _lock(stack, opened, options.if_locked, observe)
+        store = await _open_store(stack, run_dir, journal, options, observe)
         _note_place(store, observe)
         if options.adopt_results:
             adopt_results(store, observe)
-        with store.transaction() as connection:
-            lost = recover(connection, at=time.time())
-        if lost:
-            jobs = f"{format_count(lost, 'job')} {'is' if lost == 1 else 'are'} uncertain"
-            observe(Notice("recovered", f"the last process ended while it submitted: {jobs}"))
+        if store.has_attempts:
+            with store.transaction() as connection:
+                lost = recover(connection, at=time.time())
+            if lost:
+                jobs = f"{format_count(lost, 'job')} {'is' if lost == 1 else 'are'} uncertain"
+                observe(Notice("recovered", f"the last process ended while it submitted: {jobs}"))
         if store.is_rebuilt:
             observe(Notice("journal", f"{run_dir} was brought up to date from its journal"))
             refetch_lost_files(store)
@@ -112,13 +112,15 @@ def _note_place(store: Store, observe: Observer) -> None:
         observe(Notice("warning", message, "continue with one of them only: two would pay for the same jobs"))
 
 
-async def _lock(stack: ExitStack, store: Store, if_locked: IfLocked, observe: Observer) -> Store:
+async def _open_store(
+    stack: ExitStack, run_dir: Path, journal: Journal | None, options: RunOptions, observe: Observer
+) -> Store:
     is_waiting = False
     while True:
         try:
-            return stack.enter_context(store)
+            return stack.enter_context(Store(run_dir, journal=journal, is_adopted=options.adopt_results))
         except RunLocked as error:
-            if if_locked is not IfLocked.WAIT:
+            if options.if_locked is not IfLocked.WAIT:
                 raise
             if not is_waiting:
                 observe(Notice("waiting", f"{error.message}; waiting for it"))
@@ -240,6 +242,7 @@ def adopt_results(store: Store, observe: Observer) -> None:
         why = "its file is in the folder of assets, and neither run.db nor the results know its task"
         unknown = list(jobs_with_unknown_assets(connection, store.run_dir))
         mark_uncertain(connection, unknown, Failure(FailureClass.UNCERTAIN_SUBMIT, why), at=now_at)
+    store.has_attempts = query.has_attempts(store.reader)
     pending = query.counts(store.reader, with_gone=False)[State.PENDING]
     message = f"taken over from {path}: {format_count(adopted, 'job')}"
     if unknown:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
 
@@ -91,7 +92,11 @@ class RunFacts(Struct, frozen=True):
 
 def read_facts(reader: sqlite3.Connection) -> RunFacts | None:
     """Read what a run remembers; None if no manifest was ever loaded into its directory."""
-    meta = query.meta(reader)
+    return facts_of(query.meta(reader))
+
+
+def facts_of(meta: Mapping[str, str]) -> RunFacts | None:
+    """Return what a run remembers by its `query.meta`; None if no manifest was ever loaded into its directory."""
     settings, origin = meta.get(_SETTINGS), meta.get(_ORIGIN)
     if settings is None or origin is None:
         return None
@@ -100,11 +105,11 @@ def read_facts(reader: sqlite3.Connection) -> RunFacts | None:
 
 def save_facts(connection: sqlite3.Connection, facts: RunFacts) -> None:
     """Save what a later process needs to continue without the manifest; writes nothing if nothing changed."""
-    meta = query.meta(connection)
     for key, value in ((_SETTINGS, facts.settings), (_ORIGIN, facts.origin)):
-        text = msgspec.json.encode(value).decode()
-        if meta.get(key) != text:
-            connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, text))
+        connection.execute(
+            "INSERT INTO meta VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value WHERE value <> excluded.value",
+            (key, msgspec.json.encode(value).decode()),
+        )
 
 
 def output_root(source: Path) -> Path:

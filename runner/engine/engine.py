@@ -28,13 +28,7 @@ from runner.engine.context import EngineContext, InputFiles
 from runner.engine.downloads import Downloads
 from runner.engine.events import Notice, Snapshot
 from runner.engine.polls import Polls
-from runner.engine.progress import (
-    JobTasks,
-    RunProgress,
-    stop_for_error,
-    stop_for_store_error,
-    stop_for_uploads,
-)
+from runner.engine.progress import JobTasks, RunProgress, stop_for_store_error, stop_for_uploads
 from runner.engine.submissions import Rerolls, Submissions
 from runner.errors import RunnerError
 from runner.store import work_list
@@ -218,7 +212,7 @@ class Engine:
         except RunnerError as error:
             self.stop(stop_for_uploads(error))
         except Exception as error:
-            self.stop(stop_for_error(error))
+            self._progress.stop_after(error)
         else:
             self.submissions.are_inputs_ready = True
         self._schedule_all()
@@ -239,7 +233,7 @@ class Engine:
         except Exception as error:
             if any(stop.reason is StopReason.INTERNAL for stop in self._progress.stops):
                 self._is_shut_down.set()
-            self.stop(stop_for_error(error))
+            self._progress.stop_after(error)
 
     def _start_ready(self) -> None:
         """Start every step that may be started now, and set the timer for the next look."""

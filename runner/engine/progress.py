@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sqlite3
 from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from runner.core.filenames import DB_NAME
 from runner.core.governor import RunGovernor
 from runner.core.lifecycle import Event, State
 from runner.core.model import Failure, FailureClass, Job
@@ -19,6 +22,7 @@ from runner.engine.context import EngineContext
 from runner.engine.events import Delivered, JobEnded, Notice, Observer
 from runner.errors import DiskFull, ObjectStoreError, RunDirError, RunnerError
 from runner.store import query, work_list
+from runner.store.database import database_error
 from runner.store.store import Store
 
 if TYPE_CHECKING:
@@ -87,6 +91,10 @@ class RunProgress:
         self._context.budget.stop()
         self._on_stop()
 
+    def stop_after(self, error: Exception) -> None:
+        """Submit no more because of an error that concerns more than one job."""
+        self.stop(stop_for_error(error, self._context.store.run_dir))
+
     def resume(self, job: Job) -> None:
         """Continue with a job that ended without success in an earlier process."""
         before = job.state
@@ -122,7 +130,7 @@ class RunProgress:
         try:
             await self.results.run()
         except Exception as error:
-            self.stop(stop_for_error(error))
+            self.stop_after(error)
 
 
 class JobTasks:
@@ -187,8 +195,8 @@ class JobTasks:
             step, job = given
             try:
                 await step()
-            except (DiskFull, RunDirError, ObjectStoreError, OSError) as error:
-                self._progress.stop(stop_for_error(error))
+            except (DiskFull, RunDirError, ObjectStoreError, OSError, sqlite3.DatabaseError) as error:
+                self._progress.stop_after(error)
             except asyncio.CancelledError:
                 # A POST that was abandoned left its job uncertain; any other job stays as it is.
                 if job.state is State.UNCERTAIN:
@@ -296,8 +304,10 @@ def stop_for_uploads(error: RunnerError) -> Stop:
     return Stop(StopReason.INPUTS, f"inputs can't be uploaded: {error.message}", error.hint)
 
 
-def stop_for_error(error: Exception) -> Stop:
+def stop_for_error(error: Exception, run_dir: Path) -> Stop:
     """Return the stop of a run after an error that concerns more than one job."""
+    if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.ProgrammingError):
+        error = database_error(error, run_dir / DB_NAME)
     if isinstance(error, DiskFull | RunDirError | ObjectStoreError):
         return stop_for_store_error(error)
     if isinstance(error, OSError):

@@ -21,17 +21,15 @@ class ChangedJobs:
 
     Args:
         is_known: Whether these files were up to date with ``run.db``; if not, every job counts as changed.
+
+    Attributes:
+        is_wanted: Whether anything depends on which jobs are changed; if not, statements need not be `watched`.
     """
 
     def __init__(self, *, is_known: bool) -> None:
         self._groups: set[int] | None = set() if is_known else None
         self._without_line: set[int] | None = set()
-        self._has_lines = False
-
-    @property
-    def is_known(self) -> bool:
-        """Whether it is known which jobs were changed."""
-        return self._groups is not None
+        self.is_wanted = is_known
 
     def add(self, seq: int) -> None:
         """Add a job."""
@@ -42,7 +40,7 @@ class ChangedJobs:
 
     def line_follows(self, seq: int) -> None:
         """Note that a job's line will be written from what it is now, or later."""
-        self._has_lines = True
+        self.is_wanted = True
         if self._without_line is not None:
             self._without_line.discard(seq)
             if len(self._without_line) > _MAX_WITHOUT_LINE:
@@ -55,9 +53,6 @@ class ChangedJobs:
     @contextmanager
     def watched(self, connection: sqlite3.Connection) -> Iterator[None]:
         """Add the jobs that statements on a connection change, until the block ends."""
-        if self._groups is None and not self._has_lines:
-            yield
-            return
         triggers = list(_triggers(connection))
         connection.execute("CREATE TEMP TABLE changed_jobs (grp INTEGER PRIMARY KEY)")
         try:

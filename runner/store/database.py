@@ -19,14 +19,15 @@ import os
 import re
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import quote
 
 from runner.core.filenames import DB_NAME, EPOCH_NAME, LOCK_NAME, RESULTS_NAME, RUN_JSON_NAME
 from runner.core.sanitize import command_text
 from runner.disk import MOVED_HINT, sync_folder
-from runner.errors import DiskFull, RunDirError, StoreDamaged, StoreMissing, StoreTooNew
+from runner.errors import DiskFull, RunDirError, RunLocked, StoreDamaged, StoreMissing, StoreTooNew
 from runner.store import query
 from runner.store.evidence import require_current
 from runner.store.tables import APPLICATION_ID, FORMAT, LATER_ADDITIONS, SCHEMA
@@ -124,6 +125,32 @@ def connect_reader(
             connection.close()
             raise
     return connection
+
+
+class Connections(NamedTuple):
+    """
+    Connections of the process that works on a run; see `connect_both`.
+
+    Attributes:
+        reader: It sees what is committed, and temporary tables may be created on it.
+        has_log: Whether there is a write-ahead log, which some file systems do not support.
+    """
+
+    writer: sqlite3.Connection
+    reader: sqlite3.Connection
+    has_log: bool
+
+
+def connect_both(run_dir: Path, *, is_adopted: bool = False) -> Connections:
+    """Open ``run.db`` as `connect_writer` does, and once more to read it meanwhile."""
+    with ExitStack() as stack:
+        writer = connect_writer(run_dir, is_adopted=is_adopted)
+        stack.callback(writer.close)
+        reader = connect_reader(run_dir, with_temp_tables=True, is_checked=True)
+        stack.callback(reader.close)
+        (mode,) = writer.execute("PRAGMA journal_mode").fetchone()
+        stack.pop_all()
+    return Connections(writer, reader, has_log=mode == "wal")
 
 
 @contextmanager
@@ -230,9 +257,11 @@ def connect_empty() -> sqlite3.Connection:
 
 @contextmanager
 def translated(path: Path) -> Iterator[None]:
-    """Convert SQLite's errors to the program's own."""
+    """Convert SQLite's errors to the program's own, except those that only a bug leads to."""
     try:
         yield
+    except sqlite3.ProgrammingError:
+        raise
     except sqlite3.DatabaseError as error:
         raise database_error(error, path) from error
 
@@ -245,8 +274,8 @@ def database_error(error: sqlite3.DatabaseError, path: Path) -> RunDirError | Di
             f"no space left to write {path}",
             hint=f"free some space, then: {command_text('runner', 'resume', path.parent)}",
         )
-    if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
-        return RunDirError(f"{path} is in use by another program: {error}", hint="end it and try again")
+    if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_PROTOCOL")):
+        return RunLocked(f"{path} is in use by another program: {error}", hint="end it and try again")
     if not path.exists():
         return StoreMissing(f"{path} was moved or deleted while it was used", hint=MOVED_HINT)
     if name.startswith("SQLITE_IOERR"):
@@ -327,11 +356,6 @@ def _prepare(connection: sqlite3.Connection) -> None:
     # twentieth of the time of inserting many jobs, and only if their ids are in no order.
     connection.execute("PRAGMA cache_size = -1000")
     connection.execute("PRAGMA journal_size_limit = 16000000")
-
-
-def journal_mode(connection: sqlite3.Connection) -> str:
-    """Return the journal mode: ``wal``, or ``delete`` if the file system does not support that."""
-    return str(connection.execute("PRAGMA journal_mode").fetchone()[0])
 
 
 def _create(connection: sqlite3.Connection) -> None:

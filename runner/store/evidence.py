@@ -102,9 +102,15 @@ def read_epoch(run_dir: Path) -> int:
     """Return the epoch in the file beside the database; 0 without one."""
     try:
         path = run_dir / EPOCH_NAME
-        return int(path.read_bytes()[:20]) if is_own(path.lstat()) else 0
-    except (OSError, ValueError):
+        return _parse_epoch(path.read_bytes()[:20]) if is_own(path.lstat()) else 0
+    except OSError:
         return 0
+
+
+def _parse_epoch(text: bytes) -> int:
+    with suppress(ValueError):
+        return int(text)
+    return 0
 
 
 class EpochFile:
@@ -122,15 +128,15 @@ class EpochFile:
         self._descriptor: int | None = None
         try:
             replace_foreign(path)
-            self._descriptor = open_own(path, os.O_WRONLY | os.O_CREAT)
+            self._descriptor = open_own(path, os.O_RDWR | os.O_CREAT)
         except OSError as error:
             if not is_disk_full(error):
                 raise
-        self._epoch = read_epoch(run_dir)
 
     def record_opening(self, connection: sqlite3.Connection) -> None:
         """Raise the epoch durably: in the database, and then beside it."""
-        epoch = 1 + max(stored_epoch(connection), self._epoch)
+        known = 0 if self._descriptor is None else _parse_epoch(os.pread(self._descriptor, 20, 0))
+        epoch = 1 + max(stored_epoch(connection), known)
         connection.execute("INSERT OR REPLACE INTO meta VALUES ('epoch', ?)", (epoch,))
         self.write(epoch)
         if self._descriptor is not None:

@@ -256,7 +256,7 @@ def write_view(target: Path, journal: Journal, contents: Contents) -> None:
     """
     assert contents.base is not None
     journal.fetch_base(contents.base, target)
-    with closing(sqlite3.connect(target, isolation_level=None)) as connection:
+    with translated(target), closing(sqlite3.connect(target, isolation_level=None)) as connection:
         connection.executescript(LATER_ADDITIONS)
         connection.execute("BEGIN IMMEDIATE")
         for values in contents.batches:

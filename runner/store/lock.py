@@ -260,26 +260,28 @@ class Place(Struct, frozen=True):
     inode: int
 
 
-def note_place(connection: sqlite3.Connection, run_dir: Path) -> Place | None:
+def note_place(
+    connection: sqlite3.Connection, run_dir: Path, meta: Mapping[str, str]
+) -> tuple[Place | None, bool]:
     """
     Save where a run directory is; or, if it is a copy whose original is still there, that one.
 
     The caller has the directory's lock.
 
     Returns:
-        Where the run was before, if its original may still be there, and can't be seen from here.
+        Where the run was before, if its original may still be there, and can't be seen from here; and whether another
+        directory is known to be the same run.
     """
-    meta = query.meta(connection)
-    known = _read(meta, _PLACE)
+    known, has_copy = _read(meta, _PLACE), bool(_named_copy(meta, run_dir))
     own = _own_place(uuid.uuid4().hex if known is None else known.run_id, run_dir)
     if own == known and _ORIGINAL not in meta:
-        return None
+        return None, has_copy
     if known is not None and _is_original(Path(known.path), run_dir, known.run_id):
         connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (_ORIGINAL, known.path))
-        return None
+        return None, True
     connection.execute("DELETE FROM meta WHERE key = ?", (_ORIGINAL,))
     _save_place(connection, own)
-    return None if known is None or known.inode == own.inode else known
+    return None if known is None or known.inode == own.inode else known, has_copy
 
 
 def require_only(connection: sqlite3.Connection, run_dir: Path) -> None:

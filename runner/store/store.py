@@ -20,8 +20,7 @@ from runner.store import files, query, rows, takes
 from runner.store.changes import ChangedJobs
 from runner.store.costs import CostKeeper
 from runner.store.database import (
-    connect_reader,
-    connect_writer,
+    connect_both,
     database_error,
     delete_unused,
     translated,
@@ -61,6 +60,10 @@ class Store:
 
     Attributes:
         reader: A connection for `query`; it sees what is committed.
+        meta: The values of the run as a whole, by key, as they were when it was opened.
+        has_attempts: Whether any job was submitted by then, or may have been.
+        was_finished: Whether the derived files were up to date by then, and in blocks.
+        has_log: Whether ``run.db`` has a write-ahead log, which some file systems do not support.
         is_rebuilt: Whether ``run.db`` was made from the journal, and nobody has looked since whether files are missing here.
         is_cut_off: Whether the journal takes nothing from this process any more.
         costs: Follows what the attempts cost, as their jobs are saved.
@@ -82,7 +85,7 @@ class Store:
         self.is_rebuilt = False
         self.is_cut_off = False
         self._is_refused = False
-        self._lock = RunLock(run_dir)
+        self._may_have_others = journal is None
         self._checked_commit = 0
         self.costs = CostKeeper()
 
@@ -101,24 +104,27 @@ class Store:
             # With exist_ok, it fails if another process deletes the directory now.
             with suppress(FileExistsError):
                 self.run_dir.mkdir(parents=True)
-            stack.enter_context(self._lock)
+            self._lock = stack.enter_context(RunLock(self.run_dir))
             self._is_new = not (self.run_dir / DB_NAME).exists()
             # Behind the connections and before the lock: nobody else uses what is deleted.
             stack.callback(self._undo_refused, is_new_dir=is_new_dir)
             needs_base = self.journal is not None and open_view(self.run_dir, self.journal, at=time.time())
             require_database(self.run_dir)
             self._lock.lock_database()
-            self._connection = connect_writer(self.run_dir, is_adopted=self._is_adopted)
+            self._connection, self.reader, self.has_log = connect_both(
+                self.run_dir, is_adopted=self._is_adopted
+            )
             stack.callback(self._connection.close)
+            stack.callback(self.reader.close)
             self._epoch_file = stack.enter_context(closing(EpochFile(self.run_dir)))
             self._epoch_file.record_opening(self._connection)
-            meta = query.meta(self._connection)
-            self.is_rebuilt = REBUILT in meta
-            has_blocks = "finished" in meta and not self.is_rebuilt and (self.run_dir / BLOCKS_NAME).exists()
-            self.changed = ChangedJobs(is_known=has_blocks)
-            reader = connect_reader(self.run_dir, with_temp_tables=True, is_checked=True)
-            self.reader = stack.enter_context(closing(reader))
+            self.meta = meta = query.meta(self.reader)
+            self.has_attempts = query.has_attempts(self.reader)
             self._task_owners = query.TaskOwners(self.reader)
+            self.is_rebuilt = REBUILT in meta
+            has_blocks = (self.run_dir / BLOCKS_NAME).exists()
+            self.was_finished = "finished" in meta and not self.is_rebuilt and has_blocks
+            self.changed = ChangedJobs(is_known=self.was_finished)
             if RETIRED in meta and not self._may_be_retired:
                 raise RunDirError(
                     f"{self.run_dir} was merged into {meta[RETIRED]}, which has its jobs now",
@@ -140,10 +146,13 @@ class Store:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with self._closing:
+        with self._closing, translated(self.run_dir / DB_NAME):
+            self._is_refused = self._is_new and error is not None
             if error is None:
                 self.give_base()
-            self._is_refused = self._is_new and error is not None
+            elif isinstance(error, sqlite3.DatabaseError):
+                # Of a statement anywhere in the block.
+                raise error
 
     def _undo_refused(self, *, is_new_dir: bool) -> None:
         """Delete a run that ended with an error before it sent anything, so that it does not count as the newest one."""
@@ -203,15 +212,16 @@ class Store:
             self._checked_commit = commit
 
     def note_place(self) -> Place | None:
-        """Save where the directory is; see `place.note_place`. With a journal nothing is to be saved."""
+        """Save where the directory is; see `lock.note_place`. With a journal nothing is to be saved."""
         if self.journal is not None:
             return None
         with self._translated():
-            return note_place(self._connection, self.run_dir)
+            before, self._may_have_others = note_place(self._connection, self.run_dir, self.meta)
+        return before
 
     def require_only(self) -> None:
-        """Check that no other directory of the run continues; see `place.require_only`."""
-        if self.journal is None:
+        """Check that no other directory of the run continues; see `lock.require_only`."""
+        if self._may_have_others:
             with self._translated():
                 require_only(self._connection, self.run_dir)
 
@@ -219,22 +229,21 @@ class Store:
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """Write directly, all or nothing; only while no run is active."""
         connection = self._connection
-        try:
-            with self.changed.watched(connection):
-                connection.execute("BEGIN IMMEDIATE")
-                before = connection.total_changes
-                try:
-                    yield connection
-                    if connection.total_changes != before:
-                        connection.execute(_CLEAR_FINISHED)
-                        if self.journal is not None:
-                            mark_ahead(connection)
-                except BaseException:
-                    connection.execute("ROLLBACK")
-                    raise
-                connection.execute("COMMIT")
-        except sqlite3.DatabaseError as error:
-            raise database_error(error, self.run_dir / DB_NAME) from error
+        with ExitStack() as stack:
+            if self.changed.is_wanted:
+                stack.enter_context(self.changed.watched(connection))
+            connection.execute("BEGIN IMMEDIATE")
+            before = connection.total_changes
+            try:
+                yield connection
+                if connection.total_changes != before:
+                    connection.execute(_CLEAR_FINISHED)
+                    if self.journal is not None:
+                        mark_ahead(connection)
+            except BaseException:
+                connection.execute("ROLLBACK")
+                raise
+            connection.execute("COMMIT")
 
     def mark_finished(self, files: Sequence[str] = (), *, blocks: str = "") -> None:
         """
@@ -243,11 +252,10 @@ class Store:
         Args:
             blocks: What the blocks of jobs in them are known by.
         """
-        with self._translated():
-            self._connection.execute(
-                "INSERT OR REPLACE INTO meta VALUES ('finished', ?), ('results', ?), (?, ?)",
-                (json.dumps(list(files)), results_fingerprint(self.run_dir), BLOCKS, blocks),
-            )
+        self._connection.execute(
+            "INSERT OR REPLACE INTO meta VALUES ('finished', ?), ('results', ?), (?, ?)",
+            (json.dumps(list(files)), results_fingerprint(self.run_dir), BLOCKS, blocks),
+        )
 
     @property
     def is_finished(self) -> bool:
@@ -260,8 +268,7 @@ class Store:
         """Start the thread that commits."""
         if self.journal is not None:
             await in_thread(self.give_base)
-        with self._translated():
-            self._connection.execute(_CLEAR_FINISHED)
+        self._connection.execute(_CLEAR_FINISHED)
         self._reserve = DiskReserve(self.run_dir)
         self._writer = Writer(
             self._connection, self.run_dir / DB_NAME, self._reserve, self._epoch_file.write, self.journal

@@ -69,7 +69,13 @@ class Submitter(Struct, frozen=True):
             self._mark_uncertain(job, sent_at, error)
             raise
         if isinstance(outcome, Accepted):
-            outcome = self._without_foreign_task(job, outcome)
+            try:
+                outcome = self._without_foreign_task(job, outcome)
+            except Exception:
+                # The task was paid for, even if the store can't be read.
+                self._apply(job, sent_at, outcome)
+                await self.store.durable(job.commit)
+                raise
         self._apply(job, sent_at, outcome)
         return outcome
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sqlite3
+from contextlib import closing
 from datetime import date
 from pathlib import Path
 
@@ -15,11 +17,12 @@ from runner.api.budget import repeats
 from runner.api.options import IfLocked, RunOptions
 from runner.api.report import restore_missing_files
 from runner.api.run import resume, run
-from runner.api.run_result import Callbacks
+from runner.api.run_result import Callbacks, result_json
 from runner.core.lifecycle import State
 from runner.core.model import OnChanged
 from runner.core.settings import Settings
 from runner.engine.events import Notice, RunEvent
+from runner.errors import StoreDamaged
 from runner.manifest.loader import ProblemCollector, load
 from runner.store.store import Store
 from runner.store.work_list import JobFilter
@@ -60,6 +63,30 @@ async def test_results_that_cannot_be_written_do_not_hide_how_the_run_ended(tmp_
 
     assert (3, 2) == (result.exit_code, result.counts[State.SUCCEEDED])
     assert "can't be written" in result.stops[0].message
+
+
+async def test_page_that_is_damaged_while_the_run_works_stops_it(tmp_path: Path) -> None:
+    """
+    The reason is the disk, and no bug: the result says so with what is known, and the next command refuses the directory.
+    """
+    manifest = write_manifest(tmp_path / "m.yaml", "a", "b")
+    run_dir = make_run(tmp_path / "out", manifest, {}, simulate=True)
+    with closing(sqlite3.connect(run_dir / "run.db")) as database:
+        (page,) = database.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'specs'").fetchone()
+        (size,) = database.execute("PRAGMA page_size").fetchone()
+
+    def damage(engine: object) -> None:
+        with open(run_dir / "run.db", "r+b") as file:
+            file.seek((page - 1) * size)
+            file.write(b"\xff" * size)
+
+    result = await resume(run_dir, Callbacks(on_started=damage), options=SIMULATED)
+
+    assert (3, ["store"]) == (result.exit_code, [stop.reason.value for stop in result.stops])
+    assert "can't be read as the database of a run" in result.stops[0].message
+    assert 2 == result.counts[State.PENDING] == result_json(result)["by_status"]["pending"]
+    with pytest.raises(StoreDamaged):
+        await resume(run_dir, options=SIMULATED)
 
 
 @pytest.mark.parametrize("name", ["results.jsonl", "summary.json", "report.html", "failed.yaml"])

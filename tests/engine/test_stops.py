@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from runner.core.outcomes import Rejected
 from runner.core.stop import Stop, StopReason
 from runner.engine.engine import DOWNLOAD_GRACE_S, Engine
 from runner.engine.events import Delivered
-from runner.errors import DiskFull, ObjectStoreError, RunDirError, RunnerError
+from runner.errors import DiskFull, ObjectStoreError, RunDirError
 from tests.engine.answers import (
     ACCEPTED,
     BAD_BASE_URL,
@@ -455,11 +456,16 @@ def test_results_that_cannot_be_written_stop_the_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "error", [RunDirError("assets can't be written"), ObjectStoreError("the store refuses the credentials")]
+    "error",
+    [
+        RunDirError("assets can't be written"),
+        ObjectStoreError("the store refuses the credentials"),
+        sqlite3.DatabaseError("database disk image is malformed"),
+    ],
 )
-def test_store_that_cannot_be_written_stops_the_run(error: RunnerError, tmp_path: Path) -> None:
+def test_store_that_cannot_be_used_stops_the_run(error: Exception, tmp_path: Path) -> None:
     """
-    A step that can't write is not a failure of its job: the run stops, and the job stays as it is.
+    A step that can't write, or read, is not a failure of its job: the run stops, and the job stays as it is.
     """
     harness = EngineHarness(tmp_path, downloader=FakeDownloader(lambda name, nth: error))
     harness.add_jobs(specs(20))

@@ -15,13 +15,13 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from runner.core.filenames import DB_NAME, LOCK_NAME
-from runner.errors import DiskFull, RunDirError, RunnerError, StoreDamaged, StoreMissing
+from runner.errors import DiskFull, RunDirError, RunLocked, RunnerError, StoreDamaged, StoreMissing
 from runner.store import query
 from runner.store.database import (
     connect_empty,
     connect_reader,
     connect_writer,
-    journal_mode,
+    reading,
     translated,
 )
 from runner.store.ledger import Ledger
@@ -54,9 +54,10 @@ def database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("SQLITE_FULL", DiskFull, "out/run.db", "runner resume out"),
         ("SQLITE_IOERR_WRITE", DiskFull, "out/run.db", "runner resume out"),
         ("SQLITE_IOERR_SHMSIZE", DiskFull, "out/run.db", "runner resume out"),
-        ("SQLITE_BUSY", RunDirError, "in use by another program: said by SQLite", "try again"),
-        ("SQLITE_BUSY_SNAPSHOT", RunDirError, "in use by another program: said by SQLite", "try again"),
-        ("SQLITE_LOCKED", RunDirError, "in use by another program: said by SQLite", "try again"),
+        ("SQLITE_BUSY", RunLocked, "in use by another program: said by SQLite", "try again"),
+        ("SQLITE_BUSY_SNAPSHOT", RunLocked, "in use by another program: said by SQLite", "try again"),
+        ("SQLITE_LOCKED", RunLocked, "in use by another program: said by SQLite", "try again"),
+        ("SQLITE_PROTOCOL", RunLocked, "in use by another program: said by SQLite", "try again"),
         ("SQLITE_IOERR_READ", RunDirError, "the disk failed", "check the disk"),
         ("SQLITE_READONLY", RunDirError, "out/run.db can't be written", "permissions"),
         ("SQLITE_READONLY_DIRECTORY", RunDirError, "out/run.db can't be written", "permissions"),
@@ -91,6 +92,41 @@ def test_error_without_a_name_is_damage(database: Path) -> None:
     """An error that the program finds itself, such as a file that is too short, has no name."""
     with pytest.raises(StoreDamaged), translated(database):
         raise sqlite3.DatabaseError("file is not a database")
+
+
+def write_beside(other: sqlite3.Connection, run_dir: Path) -> None:
+    """Write to an open store while another program writes."""
+    with Store(run_dir) as store:
+        with store.transaction() as connection:
+            connection.execute("PRAGMA busy_timeout = 0")
+        other.execute("BEGIN IMMEDIATE")
+        connection.execute("BEGIN IMMEDIATE")
+
+
+def test_whatever_is_done_with_an_open_store_says_what_to_do(tmp_path: Path) -> None:
+    """A lock of another program is found by any statement, and is no bug of this program; a bug remains one."""
+    with Store(tmp_path):
+        pass
+    with (
+        closing(sqlite3.connect(tmp_path / DB_NAME, isolation_level=None)) as other,
+        pytest.raises(RunLocked, match="in use by another program"),
+    ):
+        write_beside(other, tmp_path)
+    with pytest.raises(sqlite3.ProgrammingError), reading(tmp_path) as reader:
+        reader.execute("SELECT ?")
+
+
+@pytest.mark.extended
+def test_run_that_another_program_holds_is_in_use(tmp_path: Path) -> None:
+    """Who only looks waits for ten seconds, and says so: the exit code is that of a directory in use."""
+    with Store(tmp_path):
+        pass
+    with closing(sqlite3.connect(tmp_path / DB_NAME, isolation_level=None)) as other:
+        other.execute("PRAGMA locking_mode = EXCLUSIVE")
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(RunLocked, match="in use by another program") as caught, reading(tmp_path):
+            pass
+    assert 5 == caught.value.exit_code
 
 
 def test_store_without_a_file_answers_every_question() -> None:
@@ -207,7 +243,7 @@ def test_empty_database_is_a_new_one(tmp_path: Path) -> None:
     """A process that died right after it had made the file, or an empty database in it, has not spoilt the run."""
     (tmp_path / DB_NAME).touch()
     with closing(connect_writer(tmp_path)) as connection:
-        assert "wal" == journal_mode(connection)
+        assert ("wal",) == connection.execute("PRAGMA journal_mode").fetchone()
 
     (tmp_path / DB_NAME).unlink()
     with closing(sqlite3.connect(tmp_path / DB_NAME)) as connection:
@@ -258,7 +294,7 @@ def test_look_at_who_works_in_a_run_leaves_it_free(tmp_path: Path) -> None:
     assert holder_of(tmp_path) is None
 
     with Store(tmp_path) as store:
-        assert "wal" == journal_mode(store.reader)
+        assert store.has_log
 
 
 def test_transaction_that_fails_changes_nothing(store: Store) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import Callable
 from typing import Any
 
@@ -174,6 +175,28 @@ async def test_unknown_key_leaves_the_job_as_it_was() -> None:
         await start(job, store, api, key="b")
 
     assert (State.PENDING, [], 0) == (job.state, store.saved, api.posts)
+
+
+class UnreadableStore(FakeStore):
+    """A store whose disk can be written and not read."""
+
+    def task_owner(self, task_id: str) -> str | None:
+        raise sqlite3.OperationalError("disk I/O error")
+
+
+async def test_task_is_saved_although_the_store_cannot_be_read() -> None:
+    """
+    The answer names a task that was paid for: its id is on disk before the error stops the run.
+    """
+    job, store, api = job_in_memory("a", State.PENDING), UnreadableStore(), BlockingApi(accept)
+    store.is_durable.set()
+    api.may_answer.set()
+
+    with pytest.raises(sqlite3.OperationalError):
+        await start(job, store, api)
+
+    assert (State.SUBMITTED, "task_1") == (job.state, job.task_id)
+    assert (State.SUBMITTED, "accepted") == store.saved[-1]
 
 
 @pytest.mark.parametrize(("owner", "whose"), [("b", "the job 'b'"), ("a", "an earlier attempt at this job")])
