@@ -23,6 +23,7 @@ from runner.core.cost import Cost
 from runner.core.model import Job
 from runner.core.money import format_money, from_nanos, to_nanos
 from runner.core.stop import Stop, StopReason
+from runner.engine.progress import stop_for_error
 from runner.errors import RunnerError
 from runner.store import work_list
 from runner.store.costs import LedgerEntry, entries, metadata_of
@@ -182,6 +183,8 @@ class Allowance:
         except RunnerError as error:
             message = f"{error.message}; what this run spent is only in {self._store.run_dir}"
             self.on_stop(Stop(StopReason.LEDGER, message, error.hint))
+        except Exception as error:
+            self.on_stop(stop_for_error(error, self._store.run_dir))
 
     async def _write_rest(self) -> None:
         await self._store.durable(max((job.commit for job, _ in self._changes), default=0))
@@ -212,6 +215,10 @@ class Allowance:
         except RunnerError as error:
             self._is_closed = True
             self.on_stop(Stop(StopReason.LEDGER, error.message, error.hint))
+        except Exception as error:
+            # Such as one of SQLite. Who waits for the ledger would wait forever.
+            self._is_closed = True
+            self.on_stop(stop_for_error(error, self._store.run_dir))
         finally:
             self._task = None
         if self._changes:

@@ -18,7 +18,7 @@ from runner.core.lifecycle import State
 from runner.core.model import Job, OnChanged
 from runner.core.money import Money
 from runner.core.prices import Unit
-from runner.core.stop import Stop
+from runner.core.stop import Stop, StopReason
 from runner.engine.allowance import Allowance
 from runner.errors import LedgerError, LedgerLocked
 from runner.store.costs import LedgerEntry
@@ -157,6 +157,18 @@ async def test_a_ledger_that_breaks_at_the_end_is_reported(tmp_path: Path) -> No
         assert ("ledger", 3) == (stop.reason, stop.exit_code)
         assert f"no space left; what this run spent is only in {tmp_path / 'a'}" == stop.message
     assert Ledger(tmp_path / "spend.db").open_run("a", "a", "/a")[1]
+
+
+@pytest.mark.parametrize("table", ["jobs", "costs"])
+async def test_a_run_that_can_not_be_read_stops(table: str, tmp_path: Path) -> None:
+    """Nobody waits forever for a ledger that can't be told what the run has, and the end of the run goes on."""
+    async with opened(tmp_path, 3) as bench:
+        bench.store._connection.execute(f"DROP TABLE {table}")
+        async with asyncio.timeout(10):
+            await bench.take(1)
+    (stop,) = bench.stops
+
+    assert StopReason.STORE is stop.reason
 
 
 @pytest.mark.parametrize("amount", [1, 5])
