@@ -48,8 +48,7 @@ from runner.manifest.loader import Manifest, ProblemCollector, load
 from runner.store import query
 from runner.store.journal import Journal
 from runner.store.store import Store
-from runner.store.sync import sync
-from runner.store.transitions import import_records
+from runner.store.sync import save_invalid, sync
 from runner.store.work_list import JobFilter
 
 T = TypeVar("T")
@@ -141,7 +140,7 @@ def _sync_jobs(
         raise manifest_error(manifest, problems)
     if invalid:
         own = (record for record in invalid if shard is None or shard.has(record.job_id))
-        import_records(connection, own, at=now_at)
+        save_invalid(connection, own, at=now_at)
     return counts.jobs - counts.invalid if counts else 0
 
 

@@ -29,6 +29,8 @@ from runner.worker.poll import Poller
 from runner.worker.ports import Clock
 
 MAX_CONCURRENT_POLLS = 64
+REFUSALS_TO_END = 3
+"""Polls in a row whose keys were all refused before no task is polled any more."""
 
 
 class Polls:
@@ -63,6 +65,7 @@ class Polls:
         self._durations: dict[str, Durations] = {}
         self._seen_running_s: dict[int, float] = {}
         self._held_until: dict[str | None, float] = {}
+        self._refused_in_row = 0
         self._has_more_keys = len(context.key_pool.fingerprints) > 1
         self.tasks = tasks
 
@@ -202,9 +205,14 @@ class Polls:
 
     def _continue(self, job: Job, outcome: PollOutcome, now: float) -> None:
         """Schedule the next poll of a task that did not end, or give it up."""
-        if isinstance(outcome, Denied) and outcome.failure.cls is FailureClass.AUTH:
-            # No key is valid. The task is still polled: it stays known, and another process may have a valid key.
+        is_refused = isinstance(outcome, Denied) and outcome.failure.cls is FailureClass.AUTH
+        self._refused_in_row = self._refused_in_row + 1 if is_refused else 0
+        if isinstance(outcome, Denied) and is_refused:
             self._progress.stop(stop_for_refused_key(outcome.failure))
+        if self._refused_in_row >= REFUSALS_TO_END:
+            # No key is valid (fact F67): the tasks stay as they are for a process that has one.
+            self.waiting.clear()
+            return
         age_s = now - job.waiting_since
         if isinstance(outcome, Unknown) and self._is_lost(job, age_s):
             message = f"the API no longer knows the task: {outcome.failure.message}"

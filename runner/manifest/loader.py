@@ -17,7 +17,7 @@ from runner.core.sanitize import command_text
 from runner.core.units import format_count, parse_duration
 from runner.disk import open_regular
 from runner.errors import ManifestError, UsageError
-from runner.manifest.checker import CheckedHandler, InvalidHandler, JobChecker
+from runner.manifest.checker import MAX_ID_LENGTH, CheckedHandler, InvalidHandler, JobChecker
 from runner.manifest.document import Document, ProblemHandler, discard, open_manifest, read_first_row
 from runner.manifest.duplicates import DuplicateDetector, DuplicateReporter, Repeated
 from runner.manifest.fan_out import EntryExpansion, read_dimensions
@@ -40,17 +40,19 @@ class Counts(Struct, frozen=True):
         invalid: Jobs with errors of their own.
         duplicates: Jobs with the id of another one, or without an id and with the request of another one.
         unused_variables: Variables of the command line that have no effect.
+        others: Errors that are of no job, such as one in the budget.
     """
 
     jobs: int
     invalid: int
     duplicates: int
     unused_variables: int = 0
+    others: int = 0
 
     @property
     def is_usable(self) -> bool:
         """Whether the valid jobs may run without the invalid ones."""
-        return not self.duplicates and not self.unused_variables
+        return not self.duplicates and not self.unused_variables and not self.others
 
 
 class _JobSource(Protocol):
@@ -66,6 +68,7 @@ class Manifest(Struct):
 
     Attributes:
         folder: Where relative paths of local files begin.
+        errors: How many the header has.
         counts: Of the jobs, once they were streamed to the end; None before.
     """
 
@@ -75,6 +78,7 @@ class Manifest(Struct):
     _catalog: Catalog
     folder: Path
     _is_strict: bool
+    errors: int = 0
     counts: Counts | None = None
 
     def jobs(self, report: ProblemHandler, on_invalid: InvalidHandler | None = None) -> Iterator[JobSpec]:
@@ -82,7 +86,8 @@ class Manifest(Struct):
         Stream the valid jobs, reading the files again each time.
 
         Every problem is reported once, and ``on_invalid`` gets each job that is left
-        out. Duplicate jobs and variables without effect are reported after the last job.
+        out; of one that can't be read it gets the id, or a name by its place, and no request.
+        Duplicate jobs and variables without effect are reported after the last job.
         Nothing must be sent before the end, unless invalid jobs are left out on purpose;
         even then only if ``counts.is_usable``.
         """
@@ -91,14 +96,30 @@ class Manifest(Struct):
         with DuplicateDetector() as detector:
             checker = self._checker(report, detector.add, on_invalid)
             check = checker.check
-            for job in self._source.unchecked_jobs(report):
+            others, unread = self.errors, ""
+
+            def report_unread(problem: Problem) -> None:
+                nonlocal others, unread
+                report(problem)
+                is_error = problem.severity is Severity.ERROR
+                if (is_error or self._is_strict) and (problem.job is None or not is_error):
+                    others += 1
+                elif is_error and on_invalid is not None:
+                    job = _unread_job(problem, checker.jobs)
+                    if job.job_id != unread:
+                        unread = job.job_id
+                        on_invalid(job, problem.message)
+                        checker.jobs += 1
+                        checker.invalid += 1
+
+            for job in self._source.unchecked_jobs(report_unread):
                 spec = check(job)
                 if spec is not None:
                     yield spec
             repeated = detector.repeated()
         duplicates = self._report_duplicates(repeated, report) if any(repeated) else 0
         unused = self._report_unused_variables(report)
-        self.counts = Counts(checker.jobs, checker.invalid, duplicates, unused)
+        self.counts = Counts(checker.jobs, checker.invalid, duplicates, unused, others)
 
     def _report_unused_variables(self, report: ProblemHandler) -> int:
         variables = self.header.variables
@@ -156,9 +177,8 @@ def load(
     _require_unicode(variables)
     _require_manifest(path)
     folder = folder or path.parent
-    if is_strict:
-        report = _as_errors(report)
-    document = open_manifest(path, report)
+    problems = ProblemCollector(_as_errors(report) if is_strict else report)
+    document = open_manifest(path, problems)
     if document is None:
         batch = BatchFile(path)
         gateway = {} if batch.base_url is None else {"base_url": batch.base_url}
@@ -166,10 +186,11 @@ def load(
             name=safe_name(path.stem), variables=Variables({}, variables), values={"gateway": gateway}
         )
         return Manifest(path, header, batch, load_catalog(), folder, is_strict)
-    own = with_own_schemas(document, report) if "schemas" in document.header.value else None
-    header = read_header(document, report, variables, own, today=today)
+    own = with_own_schemas(document, problems) if "schemas" in document.header.value else None
+    header = read_header(document, problems, variables, own, today=today)
     jobs = _EntryJobs(document, DefaultsMerger(header.defaults), header.variables, folder)
-    return Manifest(path, header, jobs, own or load_catalog(), folder, is_strict)
+    errors = problems.errors + (problems.warnings if is_strict else 0)
+    return Manifest(path, header, jobs, own or load_catalog(), folder, is_strict, errors)
 
 
 _TABLES = (".csv", ".tsv", ".xlsx")
@@ -205,6 +226,16 @@ def _what_else(path: Path) -> tuple[str, str] | None:
             hint = f"to run what did not succeed: {command_text('runner', 'rerun', path)}"
             return "this is a results file, not a manifest", hint
     return None
+
+
+def _unread_job(problem: Problem, index: int) -> JobSpec:
+    """Return what is known of a job that can't be read: its id, or else its place in the manifest."""
+    label, position = problem.job or "", problem.position
+    entry, _, job_id = label.partition(" ")
+    job_id = job_id.strip('"')
+    if not job_id or "${" in job_id:
+        job_id = f"{entry} {Path(position.file).name}:{position.line}"[-MAX_ID_LENGTH:]
+    return JobSpec(job_id, index, "", "", {}, "", source=position)
 
 
 def _require_unicode(variables: Mapping[str, Json]) -> None:

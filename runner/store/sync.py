@@ -17,12 +17,12 @@ from typing import Any
 from msgspec import Struct, field
 
 from runner.core.lifecycle import Event, State, advance, sources
-from runner.core.model import FILE_KEY, Attempt, JobSpec, Json, OnChanged, has_files
+from runner.core.model import FILE_KEY, Attempt, JobRecord, JobSpec, Json, OnChanged, has_files
 from runner.core.units import format_count
 from runner.errors import JobsChanged, UsageError
 from runner.schema.wording import changed_fields
 from runner.store import rows
-from runner.store.transitions import attach_task
+from runner.store.transitions import attach_task, import_records
 
 _BATCH = 500
 _MAX_LISTED = 10
@@ -143,6 +143,25 @@ def _refuse_shared_tasks(connection: sqlite3.Connection) -> None:
         )
 
 
+def save_invalid(connection: sqlite3.Connection, records: Iterable[JobRecord], *, at: float) -> None:
+    """Save the invalid jobs of a manifest as failed, after `sync`; one of which something was sent stays removed."""
+    for record in records:
+        if not import_records(connection, [record], at=at) and record.error is not None:
+            connection.execute(
+                "UPDATE jobs SET is_gone = 0, idx = ?, state = ?, error_class = ?, error = ?, "
+                "finished_at = coalesce(finished_at, ?) WHERE job_id = ? AND state IN ('pending', 'failed') "
+                f"AND task_id IS NULL AND {_ATTEMPTS} = 0",
+                (
+                    record.index,
+                    record.state.value,
+                    record.error.cls.value,
+                    rows.failure_text(record.error),
+                    at,
+                    record.job_id,
+                ),
+            )
+
+
 def compare(
     connection: sqlite3.Connection,
     specs: Iterable[JobSpec],
@@ -231,18 +250,9 @@ def _stored_jobs(connection: sqlite3.Connection, job_ids: list[str]) -> dict[str
     )
     return {
         job_id: _StoredJob(
-            seq,
-            index,
-            digest,
-            State(state),
-            attempts,
-            bool(is_gone),
-            timeout_s,
-            task_id,
-            request,
-            tuple(details),
+            seq, idx, digest, State(state), sent, bool(is_gone), timeout_s, task_id, request, tuple(details)
         )
-        for job_id, seq, index, digest, state, attempts, is_gone, timeout_s, task_id, request, *details in cursor
+        for job_id, seq, idx, digest, state, sent, is_gone, timeout_s, task_id, request, *details in cursor
     }
 
 

@@ -122,9 +122,9 @@ def test_key_of_another_account_never_makes_a_task_lost(tmp_path: Path) -> None:
     assert {State.SUCCEEDED, State.TIMED_OUT} >= set(run.states.values())
 
 
-def test_401_while_polling_stops_submissions_and_keeps_the_ids(tmp_path: Path) -> None:
+def test_401_while_polling_ends_the_run_and_keeps_the_tasks(tmp_path: Path) -> None:
     """
-    A key that is refused while polling stops the run; existing tasks keep their ids for the next one.
+    A key that is refused while polling ends the run long before the poll timeout; its tasks stay submitted for the next one.
     """
     api = KeyedApi({}, {"a": POLL_401})
 
@@ -132,9 +132,24 @@ def test_401_while_polling_stops_submissions_and_keeps_the_ids(tmp_path: Path) -
 
     assert ["auth"] == run.stop_reasons
     assert run.counts[State.PENDING] > 0
-    waiting = [record for record in run.records.values() if record.state is State.TIMED_OUT]
+    waiting = [record for record in run.records.values() if record.state is State.SUBMITTED]
     assert len(api.posts) == len(waiting)
     assert all(record.task_id for record in waiting)
+    assert FAST.poll.timeout_s > max(at for at, _, _ in api.polls)
+
+
+def test_a_key_that_is_refused_once_while_polling_still_brings_the_videos(tmp_path: Path) -> None:
+    """
+    After a 401 that does not last nothing more is submitted, and the tasks that exist are polled and downloaded.
+    """
+    answers = iter([POLL_401, POLL_401])
+    api = FakeApi(on_poll=lambda task_id, nth: next(answers, SUCCEEDED))
+
+    run = run_with_keys(tmp_path, api, "a", jobs=30)
+
+    assert ["auth"] == run.stop_reasons
+    assert {State.PENDING, State.SUCCEEDED} == set(run.states.values())
+    assert len(api.posts) == run.counts[State.SUCCEEDED]
 
 
 def test_401_of_one_key_of_a_pool_does_not_stop_the_run(tmp_path: Path) -> None:

@@ -14,7 +14,6 @@ from tests.engine.answers import (
     ACCEPTED,
     AMBIGUOUS,
     NOT_SENT,
-    POLL_401,
     POLL_403,
     POLL_429,
     POLL_502,
@@ -133,8 +132,8 @@ def test_slow_rate_is_not_a_stall(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "answer",
-    [RUNNING, POLL_403, POLL_401, POLL_429, POLL_502, UNKNOWN],
-    ids=["running", "403", "401", "429", "502", "unknown"],
+    [RUNNING, POLL_403, POLL_429, POLL_502, UNKNOWN],
+    ids=["running", "403", "429", "502", "unknown"],
 )
 def test_tasks_that_never_end_time_out(answer: Any, tmp_path: Path) -> None:
     """

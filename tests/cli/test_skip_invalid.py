@@ -1,0 +1,59 @@
+"""Runs that leave invalid jobs out."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.cli.command import runner
+
+
+def test_skip_invalid_records_every_job_that_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also those that can't be read: they are failed in the results, and again when the same command is repeated."""
+    monkeypatch.chdir(tmp_path)
+    Path("rows.csv").write_text("name,prompt\nr1,one\nr2,two,three\n")
+    manifest = Path("skip.yaml")
+    manifest.write_text(
+        "version: 1\njobs:\n"
+        "  - {id: a, request: {model: wan2.7-t2v, prompt: x}}\n"
+        "  - {id: refused, request: {model: wan2.7-t2v, prompt: x, seconds: 99}}\n"
+        "  - {id: unknown, request: {model: wan2.7-t2v, prompt: '${nothing}'}}\n"
+        "  - {id: mistyped, reqest: {model: wan2.7-t2v, prompt: x}, timeout: 3}\n"
+        "  - {id: '${name}', from: rows.csv, request: {model: wan2.7-t2v, prompt: '${prompt}'}}\n"
+        "  - {id: '${name}', from: none.csv, request: {model: wan2.7-t2v, prompt: '${prompt}'}}\n"
+    )
+    command = ("run", manifest, "-o", "out", "--simulate", "--skip-invalid")
+    failed = ["refused", "unknown", "mistyped", "jobs[4] rows.csv:3", "jobs[5] skip.yaml:8"]
+
+    for _ in range(2):
+        assert 1 == runner(*command).exit_code
+        lines = [json.loads(line) for line in Path("out/results.jsonl").read_text().splitlines()]
+        assert ["a", *failed[:3], "r1", *failed[3:]] == [line["job_id"] for line in lines]
+        invalid = [
+            line["job_id"] for line in lines if (line["error"] or {}).get("class") == "invalid_request"
+        ]
+        assert failed == invalid
+
+    manifest.write_text(manifest.read_text().replace("${nothing}", "y"))
+    assert 1 == runner(*command).exit_code
+    assert '"job_id":"unknown","index":2,"status":"succeeded"' in Path("out/results.jsonl").read_text()
+
+
+@pytest.mark.parametrize("header", ["budget: {run: 5}", "limits: {submit: 60}", "limts: {submit: 1/s}"])
+def test_skip_invalid_leaves_no_setting_out(
+    header: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A budget or a limit that is invalid stops the run: without it jobs would be paid for as nobody meant."""
+    monkeypatch.chdir(tmp_path)
+    manifest = Path("skip.yaml")
+    manifest.write_text(
+        f"version: 1\n{header}\njobs: [{{id: a, request: {{model: wan2.7-t2v, prompt: x}}}}]\n"
+    )
+
+    for options in ((), ("--dry-run",)):
+        refused = runner("run", manifest, "-o", "out", "--simulate", "--skip-invalid", *options)
+        assert (2, True) == (refused.exit_code, "skip.yaml:2:" in refused.stderr)
