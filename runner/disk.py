@@ -17,7 +17,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import IO, AnyStr
 
-from runner.errors import DiskFull, RunDirError
+from runner.errors import DiskFull, RunDirError, UsageError
 
 MAX_RESERVE_BYTES = 256 << 20
 MOVED_HINT = "continue with the directory at its new place: runner resume DIR"
@@ -85,6 +85,22 @@ def asset_error(error: OSError, path: str) -> DiskFull | RunDirError | FileUnwri
         except OSError:
             pass
     return write_error(error, path)
+
+
+def require_encodable(name: str | Path) -> None:
+    """
+    Check that files can have a name in the encoding of names that this process has; it is UTF-8 unless a locale says otherwise.
+
+    Raises:
+        UsageError: They can't.
+    """
+    try:
+        os.fsencode(name)
+    except UnicodeEncodeError as error:
+        raise UsageError(
+            f"no file can be called {str(name)!a} here, where names are in {error.encoding}",
+            hint="set PYTHONUTF8=1, or choose a locale with UTF-8, before Python starts",
+        ) from None
 
 
 def sync_folder(folder: str | Path) -> None:

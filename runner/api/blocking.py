@@ -18,7 +18,7 @@ from runner.api.run_facts import default_run_dir
 from runner.api.run_result import Callbacks, OnStarted, RunResult
 from runner.core.filenames import MANIFEST_NAME, RESULTS_NAME
 from runner.core.stop import Stop, StopReason
-from runner.disk import AnyPath
+from runner.disk import AnyPath, require_encodable
 from runner.engine.events import ActiveRun, Observer, RunEvent, guarded, ignore
 from runner.errors import UsageError
 from runner.results.failed_manifest import yaml_flow
@@ -255,6 +255,7 @@ def write_job_mappings(
         UsageError: A job is not a mapping, or has a value that JSON does not have.
     """
     run_dir = output or default_run_dir(Path.cwd() / MANIFEST_NAME, name, simulate=simulate)
+    require_encodable(run_dir)
     run_dir.mkdir(parents=True, exist_ok=True)
     header = {"version": 1, "name": name, **settings}
     with atomic_write(run_dir / MANIFEST_NAME) as file:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import random
 import sqlite3
+import sys
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -37,7 +38,7 @@ from runner.core.settings import Settings
 from runner.core.stop import Stop, StopReason, exit_code
 from runner.core.summary import Summary, summarize
 from runner.core.units import format_size
-from runner.disk import FREE_SPACE_HINT, reserve_bytes
+from runner.disk import FREE_SPACE_HINT, require_encodable, reserve_bytes
 from runner.engine.allowance import Allowance
 from runner.engine.budget import RunBudget
 from runner.engine.context import EngineContext, InputFiles
@@ -92,6 +93,10 @@ async def execute(
             settings, is_simulated = config.settings, config.origin.is_simulated
             if has_pending and not is_simulated:
                 store.require_only()
+            if sys.getfilesystemencoding() != "utf-8":
+                # Before any video is paid for that no file could hold.
+                for job_id in query.job_ids(store.reader):
+                    require_encodable(job_id)
             confirm = callbacks.confirm_cost
             check_cost(store.reader, settings, options, job_filter, confirm, is_simulated=is_simulated)
             if not store.has_log:

@@ -14,6 +14,7 @@ from msgspec import Struct
 from runner.core.filenames import DB_NAME
 from runner.core.settings import DEFAULT_BASE_URL, SIMULATED, Settings
 from runner.core.sharding import Shard
+from runner.disk import require_encodable
 from runner.errors import UsageError
 from runner.store import query
 
@@ -168,8 +169,13 @@ def expand_date(output: Path, today: date) -> Path:
 
     >>> expand_date(Path("output/nightly-${date}"), date(2026, 11, 21)).as_posix()
     'output/nightly-2026-11-21'
+
+    Raises:
+        UsageError: See `require_encodable`.
     """
-    return Path(str(output).replace(_DATE, today.isoformat()))
+    run_dir = Path(str(output).replace(_DATE, today.isoformat()))
+    require_encodable(run_dir)
+    return run_dir
 
 
 def require_same_kind(origin: RunOrigin, run_dir: Path, *, simulate: bool) -> None:

@@ -20,6 +20,7 @@ from typing import Protocol
 
 from runner.core.budget import Fit, ReservePace
 from runner.core.cost import Cost
+from runner.core.filenames import DB_NAME
 from runner.core.model import Job
 from runner.core.money import format_money, from_nanos, to_nanos
 from runner.core.stop import Stop, StopReason
@@ -27,6 +28,7 @@ from runner.engine.progress import stop_for_error
 from runner.errors import RunnerError
 from runner.store import work_list
 from runner.store.costs import LedgerEntry, entries, metadata_of
+from runner.store.database import translated
 from runner.store.ledger import Exchange, Grant, LedgerLimits
 from runner.store.store import Store
 from runner.store.writer import in_thread
@@ -181,7 +183,8 @@ class Allowance:
         try:
             await self._write_rest()
         except RunnerError as error:
-            message = f"{error.message}; what this run spent is only in {self._store.run_dir}"
+            where = self._store.run_dir
+            message = f"{error.message}; until the run is continued, what it spent is only in {where}"
             self.on_stop(Stop(StopReason.LEDGER, message, error.hint))
         except Exception as error:
             self.on_stop(stop_for_error(error, self._store.run_dir))
@@ -189,7 +192,8 @@ class Allowance:
     async def _write_rest(self) -> None:
         await self._store.durable(max((job.commit for job, _ in self._changes), default=0))
         seqs = {seq for seq, _ in self._taken} | {job.seq for job, _ in self._changes}
-        found = list(entries(self._store.reader, sorted(seqs)))
+        with translated(self._store.run_dir / DB_NAME):
+            found = list(entries(self._store.reader, sorted(seqs)))
         await in_thread(self._ledger.close_run, self._run, found)
 
     def _fits(self, need: int, grant: Grant, can_free: int) -> bool:

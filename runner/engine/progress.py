@@ -312,7 +312,7 @@ def stop_for_error(error: Exception, run_dir: Path) -> Stop:
         return stop_for_store_error(error)
     if isinstance(error, OSError):
         # The network's are handled where they occur: what is left is the disk's, or a lack of open files.
-        return stop_for_store_error(write_error(error, error.filename or "a file of the run"))
+        return stop_for_store_error(write_error(error, error.filename or run_dir))
     log.error("a bug in runner stopped the run", exc_info=error)
     what = f"{type(error).__name__}: {error}"[:500]
     return Stop(

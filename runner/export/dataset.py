@@ -86,7 +86,7 @@ def _plan(source: Source, options: ExportOptions, work: Path, on_progress: OnPro
         if not dataset.exists():
             shutil.rmtree(work)
         raise
-    if not digest.exists() or digest.read_text() != plan.digest:
+    if not digest.exists() or digest.read_text(encoding="ascii") != plan.digest:
         _remove(dataset)
         with atomic_write(digest) as file:
             file.write(plan.digest.encode())

@@ -170,11 +170,17 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
 
 
 def _require_regular(path: Path) -> None:
-    mode = path.stat().st_mode
+    is_stdin = path.name == "-" and not path.exists()
+    # Standard input may be a regular file, by a name in a folder where no run should be.
+    is_stream = is_stdin or str(path.absolute()).startswith(("/dev/stdin", "/dev/fd/", "/proc/"))
+    mode = 0 if is_stream else path.stat().st_mode
     if stat.S_ISDIR(mode):
         raise YamlUnreadable("this is a directory, not a manifest")
     if not stat.S_ISREG(mode):
-        raise YamlUnreadable("a manifest is read more than once, and must be a regular file")
+        raise YamlUnreadable(
+            "a manifest must be a regular file: it is read more than once, and its folder decides where the run is; "
+            "write it to a file first"
+        )
 
 
 def _read_document(stream: IO[bytes], path: Path, report: ProblemHandler, *, has_jobs: bool) -> Document:

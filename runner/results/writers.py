@@ -47,7 +47,7 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
 @contextmanager
 def translate_disk_full(path: Path) -> Iterator[None]:
     """
-    Convert an operating system's error that the disk is full.
+    Convert an operating system's error that the disk is full, and let any other one name the file.
 
     Raises:
         DiskFull: The disk, or the user's quota of it, is full.
@@ -55,9 +55,11 @@ def translate_disk_full(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if not is_disk_full(error):
-            raise
-        raise disk_full(path) from error
+        if is_disk_full(error):
+            raise disk_full(path) from error
+        # One about an open file names none.
+        error.filename = error.filename or str(path)
+        raise
 
 
 class AppendedFile:

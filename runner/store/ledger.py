@@ -219,7 +219,10 @@ class Ledger:
         except sqlite3.DatabaseError as error:
             raise translate(error, self.path) from error
         except OSError as error:
-            raise LedgerError(f"{self.path} can't be created: {error.strerror or error}") from error
+            raise LedgerError(
+                f"{self.path} can't be created: {error.strerror or error}",
+                hint="check the folder's disk, owner and permissions, or name another file with budget.ledger",
+            ) from error
 
     # What a run does.
 

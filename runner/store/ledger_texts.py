@@ -45,7 +45,8 @@ def translate(error: sqlite3.DatabaseError, path: Path) -> LedgerError:
         )
     if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM", "SQLITE_IOERR")):
         return LedgerError(
-            f"{path} can't be read or written: {error}", hint="check its disk, owner and permissions"
+            f"{path} can't be read or written: {error}",
+            hint="check its disk, owner and permissions, then run the same command again",
         )
     return LedgerDamaged(
         f"{path} can't be read as a ledger ({error}); it was left as it is",

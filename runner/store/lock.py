@@ -215,8 +215,8 @@ def _start_of(pid: object) -> str | None:
         return None
     try:
         # The name, in parentheses, may hold anything; behind it come the state and, 19 fields later, the start.
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].decode().split()
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         return None if fields[0] in _ENDED_STATES else f"{boot} {fields[19]}"
     except (OSError, IndexError, ValueError):
         return None

@@ -6,8 +6,11 @@ import ast
 import asyncio
 import json
 import logging
+import os
 import pydoc
 import re
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -214,6 +217,37 @@ def test_an_observer_that_fails_is_reported_once(tmp_path: Path, caplog: pytest.
     assert [tmp_path / "out" / "assets" / "a.mp4"] == list(events[0].paths)
     assert events[0].task_id
     assert runner.status(str(tmp_path / "out")).jobs == 1
+
+
+NOT_UTF8 = """
+import sys, runner
+jobs = [{"id": chr(252), "request": {"model": "seedance-1-0-pro-250528", "prompt": chr(0x5c0f)}}]
+for output in (sys.argv[1], sys.argv[1] + chr(252)):
+    try:
+        runner.run(jobs=jobs, output=output, options=runner.RunOptions(simulate=True))
+    except runner.UsageError as error:
+        print(error)
+"""
+
+
+@pytest.mark.slow
+def test_names_that_a_locale_has_no_characters_for_are_refused(tmp_path: Path) -> None:
+    """Nothing is submitted whose video no file could hold, where Python was told to use another encoding than UTF-8."""
+    locale = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+
+    done = subprocess.run(
+        [sys.executable, "-c", NOT_UTF8, str(tmp_path / "out")],
+        env={**os.environ, **locale},
+        capture_output=True,
+        check=True,
+        text=True,
+        timeout=60,
+    )
+
+    names = ("'\\xfc'", f"'{tmp_path}/out\\xfc'")
+    assert [f"no file can be called {name} here, where names are in ascii" for name in names] == (
+        done.stdout.splitlines()
+    )
 
 
 def test_help_lists_everything() -> None:

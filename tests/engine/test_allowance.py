@@ -155,7 +155,10 @@ async def test_a_ledger_that_breaks_at_the_end_is_reported(tmp_path: Path) -> No
 
         (stop,) = bench.stops
         assert ("ledger", 3) == (stop.reason, stop.exit_code)
-        assert f"no space left; what this run spent is only in {tmp_path / 'a'}" == stop.message
+        assert f"no space left; until the run is continued, what it spent is only in {tmp_path / 'a'}" == (
+            stop.message
+        )
+        assert "free some space" == stop.hint
     assert Ledger(tmp_path / "spend.db").open_run("a", "a", "/a")[1]
 
 

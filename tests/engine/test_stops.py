@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import sqlite3
 from collections.abc import Mapping
 from pathlib import Path
@@ -456,16 +457,17 @@ def test_results_that_cannot_be_written_stop_the_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "error",
+    ("error", "where"),
     [
-        RunDirError("assets can't be written"),
-        ObjectStoreError("the store refuses the credentials"),
-        sqlite3.DatabaseError("database disk image is malformed"),
+        (RunDirError("assets can't be written"), "assets"),
+        (ObjectStoreError("the store refuses the credentials"), "the store"),
+        (sqlite3.DatabaseError("database disk image is malformed"), "{run_dir}/run.db"),
+        (OSError(errno.EIO, "Input/output error"), "{run_dir} can't be written: Input/output error"),
     ],
 )
-def test_store_that_cannot_be_used_stops_the_run(error: Exception, tmp_path: Path) -> None:
+def test_store_that_cannot_be_used_stops_the_run(error: Exception, where: str, tmp_path: Path) -> None:
     """
-    A step that can't write, or read, is not a failure of its job: the run stops, and the job stays as it is.
+    A step that can't write, or read, is not a failure of its job: the run stops and says where, and the job stays as it is.
     """
     harness = EngineHarness(tmp_path, downloader=FakeDownloader(lambda name, nth: error))
     harness.add_jobs(specs(20))
@@ -473,6 +475,7 @@ def test_store_that_cannot_be_used_stops_the_run(error: Exception, tmp_path: Pat
     run = harness.run()
 
     assert ["store"] == run.stop_reasons
+    assert run.engine.stops[0].message.startswith(where.format(run_dir=tmp_path))
     assert run.counts[State.DOWNLOADING] > 0
     assert 0 == run.counts[State.UNDELIVERED]
 

@@ -168,13 +168,21 @@ def test_bad_bytes_far_into_a_file(tmp_path: Path) -> None:
     assert problems_of(path) == ["a.yaml:4004:9: not UTF-8: byte 0xFF at offset 1200035; save it as UTF-8"]
 
 
+NOT_A_FILE = (
+    "a manifest must be a regular file: it is read more than once, and its folder decides where the run is; "
+    "write it to a file first"
+)
+
+
 def test_not_a_regular_file(tmp_path: Path) -> None:
-    """A directory, a missing file and a pipe have messages of their own."""
+    """A directory, a missing file, and a pipe or standard input have messages of their own."""
     os.mkfifo(tmp_path / "pipe")
     expected = {
         "": "this is a directory, not a manifest",
         "missing.yaml": "can't be read: No such file or directory",
-        "pipe": "a manifest is read more than once, and must be a regular file",
+        "pipe": NOT_A_FILE,
+        "-": NOT_A_FILE,
+        "/dev/fd/0": NOT_A_FILE,
     }
 
     for name, message in expected.items():

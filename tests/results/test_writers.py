@@ -141,6 +141,13 @@ def test_full_disk_is_an_error_of_its_own(tmp_path: Path) -> None:
         raise OSError(28, "No space left on device")
 
 
+def test_error_of_an_open_file_names_it(tmp_path: Path) -> None:
+    """The system says only what happened."""
+    path = tmp_path / "results.jsonl"
+    with pytest.raises(OSError, match="Input/output error: '.*results.jsonl'"), translate_disk_full(path):
+        raise OSError(5, "Input/output error")
+
+
 def test_summary_file(tmp_path: Path) -> None:
     """summary.json has every status, including those without jobs, and the failures by class."""
     path = tmp_path / "summary.json"

@@ -28,6 +28,8 @@ from tests.store.jobs import make_spec, sync_jobs
 
 HOLDER = (
     "import sys; from pathlib import Path; from runner.store.store import Store\n"
+    # A process may have a name that is not UTF-8.
+    "name = Path('/proc/self/comm'); name.exists() and name.write_bytes(bytes([0xe9]))\n"
     "with Store(Path(sys.argv[1])): print('open', flush=True); sys.stdin.read()"
 )
 
