@@ -17,7 +17,7 @@ from runner.errors import ObjectStoreError
 from runner.results.formats import line_bytes
 from runner.results.writers import ResultsWriter
 from runner.store import query
-from runner.store.database import connect_reader
+from runner.store.database import connect_beside
 from runner.store.store import BLOCKS, Store
 
 _MIN_JOBS = 5_000
@@ -42,7 +42,7 @@ class Outputs:
         self._min_jobs, self._block_jobs = min_jobs, block_jobs
         self._run = facts.settings.name
         # A connection of its own, since lines are appended in another thread than the engine's.
-        self._reader = connect_reader(store.run_dir, is_checked=True)
+        self._reader = connect_beside(store.run_dir)
         self._writer: ResultsWriter | None = None
         self._blocks: AppendedBlocks | None = None
         # Before lines are appended.

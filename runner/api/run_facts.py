@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
 
@@ -96,7 +95,7 @@ def read_facts(reader: sqlite3.Connection) -> RunFacts | None:
     return facts_of(query.meta(reader))
 
 
-def facts_of(meta: Mapping[str, str]) -> RunFacts | None:
+def facts_of(meta: query.Meta) -> RunFacts | None:
     """Return what a run remembers by its `query.meta`; None if no manifest was ever loaded into its directory."""
     settings, origin = meta.get(_SETTINGS), meta.get(_ORIGIN)
     if settings is None or origin is None:

@@ -19,7 +19,7 @@ import os
 import re
 import sqlite3
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
@@ -42,6 +42,9 @@ _NO_ROOM = frozenset({"SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_SHMSIZE
 
 _LOG_BYTES = 64 << 10
 """What SQLite needs to begin a log and its index."""
+
+_READ_CACHE = -500
+"""Of a connection that only reads: the negative number of kB."""
 
 _CHECK_BELOW_BYTES = 64_000_000
 """Files up to this size are checked as a whole when they are opened, which takes a tenth of a second."""
@@ -96,15 +99,12 @@ def not_a_run(run_dir: Path) -> StoreMissing:
     return StoreMissing(f"{run_dir} is not a run directory: it has no {DB_NAME}", hint=hint)
 
 
-def connect_reader(
-    run_dir: Path, *, with_temp_tables: bool = False, is_checked: bool = False
-) -> sqlite3.Connection:
+def connect_reader(run_dir: Path, *, with_temp_tables: bool = False) -> sqlite3.Connection:
     """
     Open ``run.db`` for reading, even while another process writes it.
 
     Args:
         with_temp_tables: Whether temporary tables may be created on the connection.
-        is_checked: Whether this process has checked the file as a whole.
 
     Raises:
         StoreMissing: There is no ``run.db`` in the directory, or it is still empty.
@@ -116,7 +116,7 @@ def connect_reader(
     with translated(path):
         connection = _connect_to_read(path)
         try:
-            _check(connection, path, is_checked=is_checked)
+            _check(connection, path)
             connection.execute("PRAGMA temp_store = MEMORY")
             _complete_tables(connection, run_dir)
             if not with_temp_tables:
@@ -143,14 +143,17 @@ class Connections(NamedTuple):
 
 def connect_both(run_dir: Path, *, is_adopted: bool = False) -> Connections:
     """Open ``run.db`` as `connect_writer` does, and once more to read it meanwhile."""
-    with ExitStack() as stack:
-        writer = connect_writer(run_dir, is_adopted=is_adopted)
-        stack.callback(writer.close)
-        reader = connect_reader(run_dir, with_temp_tables=True, is_checked=True)
-        stack.callback(reader.close)
-        (mode,) = writer.execute("PRAGMA journal_mode").fetchone()
-        stack.pop_all()
-    return Connections(writer, reader, has_log=mode == "wal")
+    writer = connect_writer(run_dir, is_adopted=is_adopted)
+    (mode,) = writer.execute("PRAGMA journal_mode").fetchone()
+    return Connections(writer, connect_beside(run_dir), has_log=mode == "wal")
+
+
+def connect_beside(run_dir: Path) -> sqlite3.Connection:
+    """Open ``run.db`` for reading in the process that has it open to write, and so has checked it."""
+    connection = _connect_by(f"file:{quote(str((run_dir / DB_NAME).resolve()))}?mode=ro")
+    connection.execute("PRAGMA temp_store = MEMORY")
+    connection.execute(f"PRAGMA cache_size = {_READ_CACHE}")
+    return connection
 
 
 @contextmanager
@@ -294,7 +297,7 @@ def database_error(error: sqlite3.DatabaseError, path: Path) -> RunDirError | Di
     )
 
 
-def _check(connection: sqlite3.Connection, path: Path, *, is_checked: bool = False) -> None:
+def _check(connection: sqlite3.Connection, path: Path) -> None:
     # SQLite considers a shorter file a new database, and would overwrite it. Only its size is read: opening
     # and closing the file would release the locks of this process's other connections (as POSIX demands),
     # and the next program that reads it would consider the log abandoned and delete it.
@@ -318,8 +321,8 @@ def _check(connection: sqlite3.Connection, path: Path, *, is_checked: bool = Fal
             f"{path} has format {version}; this version of runner knows formats up to {FORMAT}",
             hint="upgrade runner, or use the version that wrote it",
         )
-    connection.execute("PRAGMA cache_size = -500")
-    if not is_checked and _size(path) <= _CHECK_BELOW_BYTES:
+    connection.execute(f"PRAGMA cache_size = {_READ_CACHE}")
+    if _size(path) <= _CHECK_BELOW_BYTES:
         result = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
         if result != "ok":
             raise sqlite3.DatabaseError(result)

@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Struct, field
 
 from runner.core.filenames import BASE_NAME, DB_NAME, REBUILT_NAME
-from runner.core.lifecycle import State
 from runner.disk import sync_folder
 from runner.errors import RunDirError, StoreMissing
 from runner.store import rows
@@ -29,12 +28,26 @@ from runner.store.database import connect_reader, translated
 from runner.store.evidence import read_epoch
 from runner.store.journal import RECORDS_WORTH_A_BASE, Contents, Journal
 from runner.store.query import task_owner
-from runner.store.rows import Row
+from runner.store.rows import BulkStatement, Row
 from runner.store.tables import LATER_ADDITIONS
 from runner.store.transitions import attach_task, recover
 
 if TYPE_CHECKING:
     from runner.store.store import Store
+
+
+_SAVE: Mapping[str, BulkStatement | str] = {
+    "attempts": rows.SAVE_ATTEMPTS,
+    "parts": rows.SAVE_PART,
+    "answers": rows.SAVE_ANSWER,
+    "usages": rows.SAVE_USAGE,
+    "tracks": rows.SAVE_TRACKS,
+    "urls": rows.SAVE_URLS,
+    "checks": rows.SAVE_CHECKS,
+    "uploads": rows.SAVE_UPLOAD,
+    "costs": SAVE_COSTS,
+}
+"""What writes each kind of rows whose first two columns are the key."""
 
 
 class Batch(Struct):
@@ -53,30 +66,20 @@ class Batch(Struct):
     is_journaled: bool = False
     intents: dict[int, Row] = field(default_factory=dict)
     jobs: dict[int, Row] = field(default_factory=dict)
-    attempts: dict[tuple[int, int], Row] = field(default_factory=dict)
+    attempts: dict[Row, Row] = field(default_factory=dict)
+    parts: dict[Row, Row] = field(default_factory=dict)
+    answers: dict[Row, Row] = field(default_factory=dict)
+    usages: dict[Row, Row] = field(default_factory=dict)
+    tracks: dict[Row, Row] = field(default_factory=dict)
+    urls: dict[Row, Row] = field(default_factory=dict)
+    checks: dict[Row, Row] = field(default_factory=dict)
+    uploads: dict[Row, Row] = field(default_factory=dict)
+    costs: dict[Row, Row] = field(default_factory=dict)
     assets: list[Row] = field(default_factory=list)
-    parts: dict[tuple[int, str], Row] = field(default_factory=dict)
     dropped_parts: list[tuple[int, str]] = field(default_factory=list)
     old_assets: list[tuple[int, int]] = field(default_factory=list)
-    answers: dict[tuple[int, int], Row] = field(default_factory=dict)
-    usages: dict[tuple[int, int], Row] = field(default_factory=dict)
-    tracks: list[Row] = field(default_factory=list)
-    urls: list[Row] = field(default_factory=list)
-    checks: list[Row] = field(default_factory=list)
-    uploads: dict[tuple[str, str], Row] = field(default_factory=dict)
-    costs: dict[tuple[int, int], Row] = field(default_factory=dict)
     meta: dict[str, str] = field(default_factory=dict)
     waiting: list[asyncio.Future[None]] = field(default_factory=list)
-
-    def add_job(self, job: Row) -> None:
-        """Add a job's row."""
-        seq = job[-1]
-        if job[0] == State.SUBMITTING:
-            # After what the batch has of the job already: its last attempt may have ended in the same moment.
-            self.intents[seq] = job
-        else:
-            self.intents.pop(seq, None)
-            self.jobs[seq] = job
 
     def apply(self, connection: sqlite3.Connection) -> int:
         """Write the rows in the transaction that the caller has open; return how many intents found a pending job."""
@@ -84,15 +87,11 @@ class Batch(Struct):
         before = connection.total_changes
         rows.insert_rows(connection, rows.SAVE_INTENTS, list(self.intents.values()))
         intents = connection.total_changes - before
-        rows.insert_rows(connection, rows.SAVE_ATTEMPTS, list(self.attempts.values()))
-        connection.executemany(rows.SAVE_PART, self.parts.values())
-        connection.executemany(rows.SAVE_ANSWER, self.answers.values())
-        connection.executemany(rows.SAVE_USAGE, self.usages.values())
-        connection.executemany(rows.SAVE_TRACKS, self.tracks)
-        connection.executemany(rows.SAVE_URLS, self.urls)
-        connection.executemany(rows.SAVE_CHECKS, self.checks)
-        connection.executemany(rows.SAVE_UPLOAD, self.uploads.values())
-        rows.insert_rows(connection, SAVE_COSTS, list(self.costs.values()))
+        for kind, save in _SAVE.items():
+            if isinstance(save, str):
+                connection.executemany(save, getattr(self, kind).values())
+            else:
+                rows.insert_rows(connection, save, list(getattr(self, kind).values()))
         rows.insert_rows(connection, rows.DROP_PARTS, self.dropped_parts)
         connection.executemany(rows.DROP_OLD_ASSETS, self.old_assets)
         rows.insert_rows(connection, rows.SAVE_ASSETS, self.assets)
@@ -101,40 +100,24 @@ class Batch(Struct):
 
     def to_json(self) -> dict[str, Any]:
         """Return the changes as JSON, without what is empty and without downloads that are under way."""
-        values = {
-            "intents": list(self.intents.values()),
-            "jobs": list(self.jobs.values()),
-            "attempts": list(self.attempts.values()),
-            "assets": self.assets,
-            "old_assets": self.old_assets,
-            "answers": list(self.answers.values()),
-            "usages": list(self.usages.values()),
-            "tracks": self.tracks,
-            "urls": self.urls,
-            "checks": self.checks,
-            "uploads": list(self.uploads.values()),
-            "costs": list(self.costs.values()),
-            "meta": self.meta,
-        }
+        kept = ("intents", "jobs", *(kind for kind in _SAVE if kind != "parts"))
+        values: dict[str, Any] = {kind: list(getattr(self, kind).values()) for kind in kept}
+        values |= {"assets": self.assets, "old_assets": self.old_assets, "meta": self.meta}
         return {name: value for name, value in values.items() if value}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Batch:
         """Return the batch that `to_json` described."""
+        by_key: dict[str, Any] = {
+            kind: {tuple(row[:2]): row for row in values.get(kind, ())} for kind in _SAVE
+        }
         return cls(
             number=0,
             intents={row[-1]: row for row in values.get("intents", ())},
             jobs={row[-1]: row for row in values.get("jobs", ())},
-            attempts={(row[0], row[1]): row for row in values.get("attempts", ())},
+            **by_key,
             assets=values.get("assets", []),
             old_assets=values.get("old_assets", []),
-            answers={(row[0], row[1]): row for row in values.get("answers", ())},
-            usages={(row[0], row[1]): row for row in values.get("usages", ())},
-            tracks=values.get("tracks", []),
-            urls=values.get("urls", []),
-            checks=values.get("checks", []),
-            uploads={(row[0], row[1]): row for row in values.get("uploads", ())},
-            costs={(row[0], row[1]): row for row in values.get("costs", ())},
             meta=values.get("meta", {}),
         )
 

@@ -23,7 +23,6 @@ import sqlite3
 import struct
 import time
 import uuid
-from collections.abc import Mapping
 from contextlib import ExitStack, closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -40,6 +39,7 @@ from runner.disk import MOVED_HINT, is_own, open_own
 from runner.errors import RunDirError, RunLocked, StoreOutdated
 from runner.store import query
 from runner.store.database import reading
+from runner.store.query import Meta
 
 _SET_OWN_LOCK: int | None = getattr(fcntl, "F_OFD_SETLK", None)
 """Linux: a lock that belongs to the open file, so that SQLite, which closes its own, does not release it."""
@@ -260,9 +260,7 @@ class Place(Struct, frozen=True):
     inode: int
 
 
-def note_place(
-    connection: sqlite3.Connection, run_dir: Path, meta: Mapping[str, str]
-) -> tuple[Place | None, bool]:
+def note_place(connection: sqlite3.Connection, run_dir: Path, meta: Meta) -> tuple[Place | None, bool]:
     """
     Save where a run directory is; or, if it is a copy whose original is still there, that one.
 
@@ -327,7 +325,7 @@ def require_only(connection: sqlite3.Connection, run_dir: Path) -> None:
     _save_place(connection, _own_place(here.run_id, run_dir))
 
 
-def _named_copy(meta: Mapping[str, str], run_dir: Path) -> list[Path]:
+def _named_copy(meta: Meta, run_dir: Path) -> list[Path]:
     copy = _read(meta, _COPY)
     # A copy of this directory has this too, and it is not about that copy.
     if copy is None or copy.inode != (run_dir / DB_NAME).stat().st_ino:
@@ -375,7 +373,7 @@ def _save_place(connection: sqlite3.Connection, place: Place, key: str = _PLACE)
     )
 
 
-def _read(meta: Mapping[str, str], key: str) -> Place | None:
+def _read(meta: Meta, key: str) -> Place | None:
     with suppress(msgspec.DecodeError):
         return msgspec.json.decode(meta.get(key, "null"), type=Place | None)
     return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from enum import StrEnum
 from typing import Any, TypeVar
 
@@ -20,6 +20,9 @@ _BATCH = 500
 _MAX_UNCOMMITTED = 1000
 _BITS_PER_TASK = 16
 """Of the bitmap: this many times fewer queries are made than there are new tasks."""
+
+Meta = Mapping[str, str]
+"""The values of the run as a whole, by key; see `meta`."""
 
 _Value = TypeVar("_Value", bound=StrEnum)
 _RECORDS = f"SELECT {rows.RECORD_COLUMNS} FROM jobs j JOIN specs s USING (seq)"

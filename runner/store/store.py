@@ -12,7 +12,6 @@ from types import TracebackType
 from typing import Self
 
 from runner.core.filenames import BLOCKS_NAME, DB_NAME
-from runner.core.lifecycle import State
 from runner.core.model import Asset, AssetKind, Attempt, Job, Json
 from runner.core.sanitize import command_text
 from runner.errors import RunDirError, RunnerError
@@ -38,7 +37,7 @@ from runner.store.local_view import (
     write_base,
 )
 from runner.store.lock import RETIRED, Place, RunLock, note_place, require_only
-from runner.store.writer import DiskReserve, Writer, in_thread, note_intent
+from runner.store.writer import DiskReserve, Writer, in_thread
 
 BLOCKS = "blocks"
 """Key of what the blocks of jobs in the derived files are known by."""
@@ -303,16 +302,14 @@ class Store:
             The commit's number, for `durable`; also in `Job.commit`.
 
         """
-        if self.journal is not None and job.state is State.SUBMITTING:
-            note_intent()
         self.changed.add(job.seq)
         job.commit = self._writer.add(
             job=rows.job_row(job),
-            attempt=None if attempt is None else rows.attempt_row(job.seq, attempt),
+            attempts=None if attempt is None else rows.attempt_row(job.seq, attempt),
             assets=[rows.asset_row(job, asset) for asset in assets] if assets else None,
             tracks=rows.tracks_row(job, assets) if assets else None,
-            cost=None if job.cost is None else self.costs.update(job, job.cost, attempt, assets),
-            answer=None
+            costs=None if job.cost is None else self.costs.update(job, job.cost, attempt, assets),
+            answers=None
             if attempt is None or attempt.answer is None
             else (job.seq, attempt.number, attempt.answer),
         )
@@ -324,13 +321,13 @@ class Store:
 
     def save_answer(self, job: Job, answer: str) -> None:
         """Add an answer that was not understood to the next commit, with the job's current attempt."""
-        self._writer.add(answer=(job.seq, job.attempt, answer))
+        self._writer.add(answers=(job.seq, job.attempt, answer))
 
     def save_usage(self, job: Job, usage: Mapping[str, Json]) -> None:
         """Add what the task of the job's current attempt consumed to the next commit."""
         job.usage = usage
         self.changed.add(job.seq)
-        job.commit = self._writer.add(usage=(job.seq, job.attempt, rows.canonical(usage)))
+        job.commit = self._writer.add(usages=(job.seq, job.attempt, rows.canonical(usage)))
 
     def save_assets(self, job: Job, assets: Sequence[Asset]) -> None:
         """Add what a job has of its assets before its end to the next commit: files here, or uploads."""
@@ -349,7 +346,7 @@ class Store:
     def save_upload(self, upload: Upload) -> int:
         """Add how far an upload is to the next commit, and return the commit's number."""
         row = (upload.digest, upload.target, upload.state.value, upload.address, upload.expires_at)
-        return self._writer.add(upload=row)
+        return self._writer.add(uploads=row)
 
     def task_owner(self, task_id: str) -> str | None:
         """Return the job that has, or had, a task; None if no job of the run has."""
@@ -368,7 +365,7 @@ class Store:
     def save_part(self, job: Job, kind: AssetKind, facts: Json) -> None:
         """Save what a later run must know to resume an unfinished download."""
         # In ASCII: a validator is a server's header, which may have characters that SQLite does not accept.
-        self._writer.add(part=(job.seq, kind.value, json.dumps(facts), job.attempt))
+        self._writer.add(parts=(job.seq, kind.value, json.dumps(facts), job.attempt))
 
     def request_text(self, job: Job) -> str:
         """Return the text of a job's request."""

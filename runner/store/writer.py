@@ -14,15 +14,14 @@ import asyncio
 import os
 import sqlite3
 import threading
-import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from contextvars import ContextVar
 from functools import partial
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 from runner.core.filenames import RESERVE_NAME
+from runner.core.lifecycle import State
 from runner.core.sanitize import command_text
 from runner.disk import is_disk_full, write_error
 from runner.errors import DiskFull, RunDirError, RunnerError
@@ -129,20 +128,15 @@ class Writer:
         self,
         *,
         job: Row | None = None,
-        attempt: Row | None = None,
         assets: list[Row] | None = None,
-        part: Row | None = None,
-        answer: Row | None = None,
-        usage: Row | None = None,
-        tracks: Row | None = None,
-        urls: Row | None = None,
-        checks: Row | None = None,
-        upload: Row | None = None,
-        cost: Row | None = None,
         meta: tuple[str, str] | None = None,
+        **changes: Row | None,
     ) -> int:
         """
         Add rows to the next commit and return its number.
+
+        Args:
+            changes: A row, or none, by the attribute of `Batch` that it belongs to.
 
         Raises:
             RunnerError: An earlier commit failed.
@@ -155,33 +149,28 @@ class Writer:
                 batch.has_changes = True
                 self._loop.call_later(self._linger_s, self._request, batch.number)
             if job is not None:
-                batch.add_job(job)
-            if attempt is not None:
-                batch.attempts[attempt[0], attempt[1]] = attempt
+                self._add_job(batch, job)
             if assets is not None:
                 self._add_assets(batch, assets)
-            if part is not None:
-                batch.parts[part[0], part[1]] = part
-                self._parts.add((part[0], part[1]))
-            if answer is not None:
-                batch.answers[answer[0], answer[1]] = answer
-            if usage is not None:
-                batch.usages[usage[0], usage[1]] = usage
-            if tracks is not None:
-                batch.tracks.append(tracks)
-            if urls is not None:
-                batch.urls.append(urls)
-            if checks is not None:
-                batch.checks.append(checks)
-            if upload is not None:
-                batch.uploads[upload[0], upload[1]] = upload
-            if cost is not None:
-                batch.costs[cost[0], cost[1]] = cost
+            for kind, row in changes.items():
+                if row is not None:
+                    getattr(batch, kind)[row[:2]] = row
+                    if kind == "parts":
+                        self._parts.add(row[:2])
             if meta is not None:
                 batch.meta[meta[0]] = meta[1]
         if self.error is not None:
             raise self.error
         return batch.number
+
+    def _add_job(self, batch: Batch, job: Row) -> None:
+        seq = job[-1]
+        if job[0] == State.SUBMITTING:
+            # After what the batch has of the job already: its last attempt may have ended in the same moment.
+            batch.intents[seq] = job
+        else:
+            batch.intents.pop(seq, None)
+            batch.jobs[seq] = job
 
     def _add_assets(self, batch: Batch, assets: list[Row]) -> None:
         batch.assets.extend(assets)
@@ -362,28 +351,3 @@ class DiskReserve:
             self._path.unlink(missing_ok=True)
             return False
         return True
-
-
-_SAVED_AT: ContextVar[float | None] = ContextVar("_SAVED_AT", default=None)
-_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-
-
-def boot_time() -> float:
-    """Return seconds since the machine was started, those in which it slept included."""
-    return time.clock_gettime(_CLOCK)
-
-
-def note_intent() -> None:
-    """Note that the current task saves the intent to submit a job."""
-    _SAVED_AT.set(boot_time())
-
-
-def intent_age_s(now: float) -> float:
-    """
-    Return how long ago the current task saved an intent; 0 if it did not.
-
-    Args:
-        now: By `boot_time`.
-    """
-    saved_at = _SAVED_AT.get()
-    return 0.0 if saved_at is None else now - saved_at

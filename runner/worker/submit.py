@@ -12,7 +12,9 @@ uncertain, at once and on disk, and never among those to submit.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
+from contextvars import ContextVar
 
 from msgspec import Struct
 
@@ -27,7 +29,6 @@ from runner.core.outcomes import (
     SubmitOutcome,
     submit_transition,
 )
-from runner.store.writer import boot_time, intent_age_s
 from runner.worker.ports import Api, Clock, Keys, SubmissionStore
 
 
@@ -58,6 +59,7 @@ class Submitter(Struct, frozen=True):
         job.transition(Event.INTENT)
         try:
             commit = self.store.save(job, Attempt(job.attempt, sent_at, "pending", key=key))
+            note_intent()
             await self.store.durable(commit)
             self.store.require_in_place(commit)
         except BaseException:
@@ -144,6 +146,31 @@ class Submitter(Struct, frozen=True):
                 outcome.answer if isinstance(outcome, Ambiguous) else None,
             ),
         )
+
+
+_SAVED_AT: ContextVar[float | None] = ContextVar("_SAVED_AT", default=None)
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
+def boot_time() -> float:
+    """Return seconds since the machine was started, those in which it slept included."""
+    return time.clock_gettime(_CLOCK)
+
+
+def note_intent() -> None:
+    """Note that the current task saves the intent to submit a job."""
+    _SAVED_AT.set(boot_time())
+
+
+def intent_age_s(now: float) -> float:
+    """
+    Return how long ago the current task saved an intent; 0 if it did not.
+
+    Args:
+        now: By `boot_time`.
+    """
+    saved_at = _SAVED_AT.get()
+    return 0.0 if saved_at is None else now - saved_at
 
 
 MAX_INTENT_AGE_S = 30.0

@@ -174,11 +174,11 @@ def _function_of(point: str) -> tuple[Any, str]:
     from runner.gateway.client import GatewayClient
     from runner.objects.base import FolderStore
     from runner.results.writers import ResultsWriter
-    from runner.store import store
     from runner.store.journal import Journal
     from runner.store.ledger import Ledger
     from runner.store.store import Store
     from runner.store.writer import Writer
+    from runner.worker import submit
     from runner.worker.deliver import Deliverer
 
     functions: dict[str, tuple[Any, str]] = {
@@ -188,7 +188,7 @@ def _function_of(point: str) -> tuple[Any, str]:
         "append": (ResultsWriter, "append"),
         "post": (GatewayClient, "submit"),
         "base": (Journal, "write_base"),
-        "intent": (store, "note_intent"),
+        "intent": (submit, "note_intent"),
         "transaction": (Store, "transaction"),
         "unlink": (os, "unlink"),
         "upload": (publish, "upload"),
@@ -199,7 +199,7 @@ def _function_of(point: str) -> tuple[Any, str]:
 
 
 def _install(kill_at: KillPoint) -> None:
-    from runner.store import writer
+    from runner.worker import submit
 
     owner, name = _function_of(kill_at.point)
     reached = 0
@@ -208,7 +208,7 @@ def _install(kill_at: KillPoint) -> None:
     def kill_if(when: str, number: int) -> None:
         if (when, number) == (kill_at.when, kill_at.nth) and kill_at.point == "intent":
             # As if the machine had slept for an hour since.
-            writer._SAVED_AT.set(writer.boot_time() - 3600)
+            submit._SAVED_AT.set(submit.boot_time() - 3600)
         elif (when, number) == (kill_at.when, kill_at.nth):
             os.kill(os.getpid(), signal.SIGSTOP if kill_at.is_stopped else signal.SIGKILL)
 

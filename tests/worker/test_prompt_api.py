@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from runner.core.outcomes import Accepted, NotSent, RemoteStatus, RemoteTask, SubmitOutcome
-from runner.store.writer import boot_time, note_intent
-from runner.worker.submit import MAX_INTENT_AGE_S, PromptApi
+from runner.worker.submit import MAX_INTENT_AGE_S, PromptApi, boot_time, note_intent
 from tests.worker.fakes import FakeQueries
 
 
