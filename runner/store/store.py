@@ -167,10 +167,16 @@ class Store:
             Fenced: Another process has taken over the shard.
             ObjectStoreError: The journal's store can't be used.
         """
-        if self.journal is not None and not self.is_cut_off and not self.journal.is_closed:
+        if self.journal is None or self.is_cut_off or self.journal.is_closed:
+            return
+        try:
             with self._translated():
                 if is_ahead(self._connection):
                     write_base(self._connection, self.run_dir, self.journal)
+        except RunnerError:
+            # It is reported once; the next process gives the journal what it lacks.
+            self.is_cut_off = True
+            raise
 
     @contextmanager
     def attached(self, database: Path, name: str) -> Iterator[None]:

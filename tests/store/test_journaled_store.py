@@ -229,6 +229,21 @@ def fail_all_jobs(run_dir: Path, store: CloudStore, error: Exception | None = No
             raise error
 
 
+def test_what_the_journal_did_not_get_is_reported_once(tmp_path: Path) -> None:
+    """A run that reported it ends as it says, not with a second error, by whose exit code nothing was sent."""
+    store_of_a = HookedStore(memory())
+
+    def before(method: str, name: str) -> None:
+        raise DOWN
+
+    with opened(tmp_path / "a", store_of_a) as store:
+        pending(store)
+        store_of_a.before = before
+        store.journal._clock = iter([0.0, PATIENCE_S]).__next__  # type: ignore[union-attr]
+        with pytest.raises(ObjectStoreError):
+            store.give_base()
+
+
 def test_what_the_journal_never_got_is_forgotten(tmp_path: Path) -> None:
     """A process that died between its transaction and the base for it leaves nothing: the next one does it again."""
     shared = memory()
