@@ -17,7 +17,8 @@ from runner.engine.engine import Engine
 from runner.engine.events import Delivered
 from runner.errors import DiskFull, ObjectStoreError, RunDirError
 from tests.engine.answers import REMOTE_FAILED, Bug
-from tests.engine.fakes import EngineHarness, FakeApi, FakeDownloader, specs
+from tests.engine.fakes import FakeApi, FakeDownloader, specs
+from tests.engine.harness import EngineHarness
 from tests.engine.test_stops import SLOW, slow_api
 
 

@@ -11,7 +11,8 @@ from msgspec.structs import replace
 from runner.core.lifecycle import State
 from runner.engine.engine import Engine
 from tests.engine.answers import ACCEPTED, RUNNING, THROTTLED
-from tests.engine.fakes import FAST, WALL_AT_0, EngineHarness, FakeApi, LoopClock, spec, specs
+from tests.engine.fakes import FAST, WALL_AT_0, FakeApi, LoopClock, spec, specs
+from tests.engine.harness import EngineHarness
 from tests.engine.test_stops import SLOW
 
 

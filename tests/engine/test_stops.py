@@ -26,7 +26,8 @@ from tests.engine.answers import (
     RUNNING,
     SUCCEEDED,
 )
-from tests.engine.fakes import FAST, EngineHarness, FakeApi, FakeDownloader, specs
+from tests.engine.fakes import FAST, FakeApi, FakeDownloader, specs
+from tests.engine.harness import EngineHarness
 
 SLOW = replace(FAST, poll=replace(FAST.poll, timeout_s=3600.0))
 
