@@ -20,7 +20,6 @@ from typing import Protocol
 
 from runner.core.budget import Fit, ReservePace
 from runner.core.cost import Cost
-from runner.core.filenames import DB_NAME
 from runner.core.model import Job
 from runner.core.money import format_money, from_nanos, to_nanos
 from runner.core.stop import Stop, StopReason
@@ -28,7 +27,6 @@ from runner.engine.progress import stop_for_error
 from runner.errors import RunnerError
 from runner.store import work_list
 from runner.store.costs import LedgerEntry, entries, metadata_of
-from runner.store.database import translated
 from runner.store.ledger import Exchange, Grant, LedgerLimits
 from runner.store.store import Store
 from runner.store.writer import in_thread
@@ -192,8 +190,7 @@ class Allowance:
     async def _write_rest(self) -> None:
         await self._store.durable(max((job.commit for job, _ in self._changes), default=0))
         seqs = {seq for seq, _ in self._taken} | {job.seq for job, _ in self._changes}
-        with translated(self._store.run_dir / DB_NAME):
-            found = list(entries(self._store.reader, sorted(seqs)))
+        found = list(entries(self._store.reader, sorted(seqs)))
         await in_thread(self._ledger.close_run, self._run, found)
 
     def _fits(self, need: int, grant: Grant, can_free: int) -> bool:

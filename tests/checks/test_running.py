@@ -15,7 +15,8 @@ from runner.store import query, work_list
 from runner.store.store import Store
 from tests.api.rundir import make_run, write_manifest
 from tests.engine.answers import REMOTE_FAILED, SUCCEEDED
-from tests.engine.fakes import EngineHarness, FakeApi, specs
+from tests.engine.fakes import FakeApi, specs
+from tests.engine.harness import EngineHarness
 
 HANGING = (sys.executable, "-c", "import time; time.sleep(600)")
 CRASHING = (sys.executable, "-c", "input(); raise SystemExit(7)")

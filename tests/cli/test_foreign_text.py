@@ -7,11 +7,12 @@ import os
 import re
 import shlex
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
 
-from runner.cli.console import wants_color
+from runner.cli.console import show_bug, wants_color
 from runner.core.sanitize import command_text
 from tests.cli.command import runner
 
@@ -125,3 +126,24 @@ def test_colors_of_terminals(
     with open(theirs, "w", encoding="utf-8") as stream:
         assert is_colored is wants_color(stream)
     os.close(ours)
+
+
+def test_internal_error_writes_its_traceback_to_a_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """
+    An internal error prints a short message and the path of its traceback, which -v prints too, without keys.
+    """
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    bug = KeyError("sk-secret-0123456789")
+    bug.__traceback__ = None
+
+    exit_codes = show_bug(bug, ["run", "x"]), show_bug(bug, ["run", "x", "-v"])
+
+    stderr = capsys.readouterr().err
+    traces = [path.read_text() for path in tmp_path.glob("runner-bug-*.txt")]
+    assert (3, 3) == exit_codes
+    assert 2 == stderr.count("error[bug]")
+    assert 2 == len(traces)
+    assert all("sk-secret" not in text for text in (stderr, *traces))
+    assert 1 == stderr.count("\nKeyError") + stderr.startswith("KeyError")

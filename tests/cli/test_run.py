@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from runner.cli.console import show_bug
 from tests.cli.command import CommandResult, runner
 
 MANIFEST = """
@@ -339,27 +337,6 @@ def test_series_needs_a_date_in_its_name(folder: Path) -> None:
 
     assert "${date}" in done.stderr
     assert not (folder / "output").exists()
-
-
-def test_internal_error_writes_its_traceback_to_a_file(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """
-    An internal error prints a short message and the path of its traceback, which -v prints too, without keys.
-    """
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    bug = KeyError("sk-secret-0123456789")
-    bug.__traceback__ = None
-
-    exit_codes = show_bug(bug, ["run", "x"]), show_bug(bug, ["run", "x", "-v"])
-
-    stderr = capsys.readouterr().err
-    traces = [path.read_text() for path in tmp_path.glob("runner-bug-*.txt")]
-    assert (3, 3) == exit_codes
-    assert 2 == stderr.count("error[bug]")
-    assert 2 == len(traces)
-    assert all("sk-secret" not in text for text in (stderr, *traces))
-    assert 1 == stderr.count("\nKeyError") + stderr.startswith("KeyError")
 
 
 @pytest.mark.slow

@@ -18,7 +18,8 @@ from runner.store.database import connect_reader
 from runner.store.store import Store
 from runner.store.sync import sync
 from runner.worker.ports import JobStore
-from tests.engine.fakes import FakeStore, HarnessStore, job_in_memory, spec
+from tests.engine.fakes import FakeStore, job_in_memory, spec
+from tests.engine.harness import HarnessStore
 
 
 @dataclass(frozen=True)

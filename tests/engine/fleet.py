@@ -25,7 +25,8 @@ from runner.engine.leased_governor import LeasedGovernor
 from runner.schema.catalog import load_catalog
 from runner.schema.price_tables import Pricer
 from runner.store import query
-from tests.engine.fakes import FAST, EngineHarness, FakeApi, HarnessStore, LoopClock, specs
+from tests.engine.fakes import FAST, FakeApi, LoopClock, specs
+from tests.engine.harness import EngineHarness, HarnessStore
 from tests.engine.virtual_time import VirtualLoop, run_virtually
 
 PRICE = 10**9

@@ -25,7 +25,8 @@ from runner.schema.catalog import load_catalog
 from runner.schema.price_tables import Pricer
 from runner.store.work_list import JobFilter
 from tests.engine.answers import ACCEPTED, AMBIGUOUS, REJECTED, REMOTE_FAILED, RUNNING, THROTTLED
-from tests.engine.fakes import FAST, WALL_AT_0, EngineHarness, FakeApi, specs
+from tests.engine.fakes import FAST, WALL_AT_0, FakeApi, specs
+from tests.engine.harness import EngineHarness
 
 PRICER = Pricer(
     (

@@ -18,7 +18,8 @@ from runner.core.stop import Stop, StopReason
 from runner.disk import FileUnwritable
 from runner.engine.engine import DOWNLOAD_GRACE_S, Engine
 from tests.engine.answers import SUCCEEDED, failure
-from tests.engine.fakes import EngineHarness, FakeApi, FakeDownloader, FinishedRun, specs
+from tests.engine.fakes import FakeApi, FakeDownloader, specs
+from tests.engine.harness import EngineHarness, FinishedRun
 
 INTERRUPTED = Stop(StopReason.INTERRUPTED, "interrupted")
 

@@ -34,7 +34,8 @@ from tests.engine.answers import (
     Bug,
     failure,
 )
-from tests.engine.fakes import FAST, EngineHarness, FakeApi, FakeDownloader, FinishedRun, spec, specs
+from tests.engine.fakes import FAST, FakeApi, FakeDownloader, spec, specs
+from tests.engine.harness import EngineHarness, FinishedRun
 
 ODD = "model-a-001"
 """The one of three jobs that something goes wrong with."""

@@ -22,7 +22,8 @@ from tests.engine.answers import (
     THROTTLED,
     UNKNOWN,
 )
-from tests.engine.fakes import FAST, EngineHarness, FakeApi, specs
+from tests.engine.fakes import FAST, FakeApi, specs
+from tests.engine.harness import EngineHarness
 
 
 class KeyedApi(FakeApi):

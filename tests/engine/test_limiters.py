@@ -13,7 +13,8 @@ from runner.core.lifecycle import State
 from runner.core.settings import Limits, PollPolicy, Settings
 from tests.core.simulated_gateways import TokenBucket
 from tests.engine.answers import ACCEPTED, AMBIGUOUS, SUCCEEDED
-from tests.engine.fakes import EngineHarness, FakeApi, specs
+from tests.engine.fakes import FakeApi, specs
+from tests.engine.harness import EngineHarness
 
 
 @pytest.mark.parametrize(

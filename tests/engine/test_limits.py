@@ -14,7 +14,8 @@ from runner.core.outcomes import SubmitOutcome
 from runner.core.settings import Limits, ModelLimits
 from runner.engine.engine import Engine
 from tests.engine.answers import ACCEPTED, RUNNING, SUCCEEDED, THROTTLED
-from tests.engine.fakes import FAST, EngineHarness, FakeApi, FakeDownloader, specs
+from tests.engine.fakes import FAST, FakeApi, FakeDownloader, specs
+from tests.engine.harness import EngineHarness
 
 
 class CountingApi(FakeApi):

@@ -23,7 +23,8 @@ from tests.engine.answers import (
     UNKNOWN,
     Bug,
 )
-from tests.engine.fakes import FAST, EngineHarness, FakeApi, specs
+from tests.engine.fakes import FAST, FakeApi, specs
+from tests.engine.harness import EngineHarness
 
 SLOW = replace(FAST, poll=PollPolicy(first_s=10.0, interval_s=15.0, max_interval_s=60.0, timeout_s=3600.0))
 

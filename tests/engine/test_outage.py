@@ -11,7 +11,8 @@ import pytest
 from runner.core.lifecycle import State
 from runner.core.settings import Limits, PollPolicy, Settings
 from tests.engine.answers import ACCEPTED, AMBIGUOUS, POLL_502, RUNNING, SUCCEEDED
-from tests.engine.fakes import EngineHarness, FakeApi, specs
+from tests.engine.fakes import FakeApi, specs
+from tests.engine.harness import EngineHarness
 
 TYPICAL = Settings(name="typical", limits=Limits(submit_per_s=1.0, in_flight=120), poll=PollPolicy())
 OUT_FROM_S, OUT_TO_S = 120.0, 720.0

@@ -16,7 +16,8 @@ from runner.engine.engine import Engine
 from runner.store.store import Store
 from runner.store.sync import sync
 from tests.engine.answers import ACCEPTED, REMOTE_FAILED, RUNNING, SUCCEEDED, THROTTLED, failure
-from tests.engine.fakes import FAST, WALL_AT_0, EngineHarness, FakeApi, HarnessStore, spec, specs
+from tests.engine.fakes import FAST, WALL_AT_0, FakeApi, spec, specs
+from tests.engine.harness import EngineHarness, HarnessStore
 
 REFUSED = Polled(RemoteTask((), RemoteStatus.FAILED, "failed", error=failure(FailureClass.OUTPUT_MODERATION)))
 SETTINGS = replace(FAST, reroll={"output_moderation": 2, "remote_failed": 1})

@@ -40,7 +40,8 @@ from tests.engine.answers import (
     Bug,
     failure,
 )
-from tests.engine.fakes import FAST, EngineHarness, FakeApi, FakeDownloader, FinishedRun, HarnessStore, specs
+from tests.engine.fakes import FAST, FakeApi, FakeDownloader, specs
+from tests.engine.harness import EngineHarness, FinishedRun, HarnessStore
 
 SUBMITS = [ACCEPTED] * 6 + [THROTTLED, NOT_SENT, NO_CHANNEL, REJECTED, AMBIGUOUS, Bug("post")]
 POLLS = [RUNNING] * 6 + [SUCCEEDED] * 3 + [REMOTE_FAILED, UNKNOWN, POLL_403, POLL_429, POLL_502, Bug("poll")]

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
-import sqlite3
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +15,6 @@ from runner.core.model import Failure, FailureClass
 from runner.core.outcomes import Rejected
 from runner.core.stop import Stop, StopReason
 from runner.engine.engine import DOWNLOAD_GRACE_S, Engine
-from runner.engine.events import Delivered
-from runner.errors import DiskFull, ObjectStoreError, RunDirError
 from tests.engine.answers import (
     ACCEPTED,
     BAD_BASE_URL,
@@ -30,10 +25,9 @@ from tests.engine.answers import (
     REMOTE_FAILED,
     RUNNING,
     SUCCEEDED,
-    THROTTLED,
-    Bug,
 )
-from tests.engine.fakes import FAST, WALL_AT_0, EngineHarness, FakeApi, FakeDownloader, LoopClock, spec, specs
+from tests.engine.fakes import FAST, FakeApi, FakeDownloader, specs
+from tests.engine.harness import EngineHarness
 
 SLOW = replace(FAST, poll=replace(FAST.poll, timeout_s=3600.0))
 
@@ -355,166 +349,3 @@ def test_jobs_that_already_ended_without_a_video_do_not_stop_a_later_run(tmp_pat
 
     assert [] == run.stop_reasons
     assert {State.UNDELIVERED: 25, State.SUCCEEDED: 5} == {s: n for s, n in run.counts.items() if n}
-
-
-def test_deadline_stops_submissions_and_then_the_drain(tmp_path: Path) -> None:
-    """
-    At the deadline nothing more is submitted; tasks that exist are waited for, until the drain time is over.
-    """
-    api = FakeApi(on_poll=lambda task, nth: RUNNING)
-    harness = EngineHarness(tmp_path, api, settings=SLOW)
-    harness.add_jobs(specs(40))
-
-    run = harness.run(run_s=10.0, drain_s=60.0)
-
-    assert ["deadline", "drain_ended"] == run.stop_reasons
-    assert 70.0 <= run.took_s < 75.0
-    assert 8 == run.counts[State.SUBMITTED]
-
-
-def test_deadline_that_has_passed_submits_nothing(tmp_path: Path) -> None:
-    """
-    Without any time no job is submitted; tasks of an earlier process are still polled and downloaded.
-    """
-    harness = EngineHarness(tmp_path)
-    harness.add_jobs([*specs(3), spec("known", 3, task_id="task_known")])
-
-    run = harness.run(run_s=0.0)
-
-    assert (["deadline"], 0) == (run.stop_reasons, len(harness.api.posts))
-    assert {State.PENDING: 3, State.SUCCEEDED: 1} == {state: n for state, n in run.counts.items() if n}
-
-
-def test_limit_that_leaves_jobs_is_a_reason(tmp_path: Path) -> None:
-    """
-    `--limit` stops the run with its own reason, once what it submitted has ended, unless no job is left.
-    """
-    harness = EngineHarness(tmp_path)
-    harness.add_jobs(specs(4))
-
-    first, rest = harness.run(limit=3), harness.run(limit=1)
-
-    assert (["limit"], 3) == (first.stop_reasons, first.counts[State.SUCCEEDED])
-    assert ([], 4) == (rest.stop_reasons, rest.counts[State.SUCCEEDED])
-
-
-@pytest.mark.parametrize("jump_s", [0.0, 7200.0, -30.0], ids=["steady", "suspended", "set back"])
-def test_time_of_day_follows_the_wall_clock(jump_s: float, tmp_path: Path) -> None:
-    """
-    A machine that slept past the time submits nothing after it; a clock that is set back makes the run last longer.
-    """
-    jump_at, stop_s = 20.0, 60.0
-    api = FakeApi(lambda job, nth: THROTTLED if nth == 0 and "000" in job else ACCEPTED)
-    harness = EngineHarness(
-        tmp_path, api, settings=replace(FAST, limits=replace(FAST.limits, submit_per_s=0.5))
-    )
-    harness.add_jobs(specs(100))
-
-    def wall_s(now: float) -> float:
-        return now + (jump_s if now >= jump_at else 0.0)
-
-    run = harness.run(stop_at=WALL_AT_0 + stop_s, clock=LoopClock(wall_s))
-
-    ended_at = next(at for at in (n / 2 for n in range(1000)) if wall_s(at) >= stop_s)
-    assert ["deadline"] == run.stop_reasons
-    assert ended_at - 3.0 <= max(post.at for post in api.posts) < ended_at
-    assert run.counts[State.PENDING] > 0
-
-
-def test_deadline_after_the_end_does_nothing(tmp_path: Path) -> None:
-    """
-    A run that ends before its deadline cancels the timer.
-    """
-    harness = EngineHarness(tmp_path)
-    harness.add_jobs(specs(2))
-
-    async def outlive(engine: Engine, store: Any) -> None:
-        engine.admission.governor.record_probe(0.0, is_healthy=True)
-
-    run = harness.run(run_s=1000.0, meanwhile=outlive)
-
-    assert [] == run.stop_reasons
-    assert run.took_s < 100.0
-
-
-def test_results_that_cannot_be_written_stop_the_run(tmp_path: Path) -> None:
-    """
-    If the results can't be appended to, the run stops with the reason, and no job is paid for twice.
-    """
-
-    def append(seqs: Mapping[str, int]) -> dict[str, Delivered]:
-        raise DiskFull("no room left for results.jsonl")
-
-    api = slow_api()
-    harness = EngineHarness(tmp_path, api, settings=SLOW, append=append)
-    harness.add_jobs(specs(40))
-
-    run = harness.run()
-
-    assert ["disk"] == run.stop_reasons
-    assert run.counts[State.PENDING] > 0
-    assert {1} == set(api.paid().values())
-
-
-@pytest.mark.parametrize(
-    ("error", "where"),
-    [
-        (RunDirError("assets can't be written"), "assets"),
-        (ObjectStoreError("the store refuses the credentials"), "the store"),
-        (sqlite3.DatabaseError("database disk image is malformed"), "{run_dir}/run.db"),
-        (OSError(errno.EIO, "Input/output error"), "{run_dir} can't be written: Input/output error"),
-    ],
-)
-def test_store_that_cannot_be_used_stops_the_run(error: Exception, where: str, tmp_path: Path) -> None:
-    """
-    A step that can't write, or read, is not a failure of its job: the run stops and says where, and the job stays as it is.
-    """
-    harness = EngineHarness(tmp_path, downloader=FakeDownloader(lambda name, nth: error))
-    harness.add_jobs(specs(20))
-
-    run = harness.run()
-
-    assert ["store"] == run.stop_reasons
-    assert run.engine.stops[0].message.startswith(where.format(run_dir=tmp_path))
-    assert run.counts[State.DOWNLOADING] > 0
-    assert 0 == run.counts[State.UNDELIVERED]
-
-
-@pytest.mark.parametrize("answer_s", [0.2, 2.0], ids=["in the failed commit", "after it"])
-def test_tasks_that_could_not_be_saved_are_named(answer_s: float, tmp_path: Path) -> None:
-    """
-    If the store fails, every task that was paid for is in it or among those that the engine names.
-    """
-    settings = replace(SLOW, limits=replace(SLOW.limits, in_flight=40))
-    unwritable = replace(REMOTE_FAILED, task=replace(REMOTE_FAILED.task, raw_status="\ud800"))
-    api = FakeApi(on_poll=lambda task, nth: unwritable, answer_s=answer_s)
-    harness = EngineHarness(tmp_path, api, settings=settings)
-    harness.add_jobs(specs(40))
-
-    run = harness.run()
-
-    saved = {record.task_id for record in run.records.values() if record.task_id}
-    named = {task_id for _, task_id in run.engine.unsaved}
-    assert named
-    assert {post.task_id for post in api.posts if post.task_id} == saved | named
-
-
-def test_bug_in_the_engine_stops_the_run(tmp_path: Path) -> None:
-    """
-    If the engine itself fails it ends, because nothing else would reschedule.
-    """
-
-    async def break_it(engine: Engine, store: Any) -> None:
-        def schedule(now: float, *, backlog: int | None) -> float | None:
-            raise Bug("schedule")
-
-        await asyncio.sleep(2.0)
-        engine.submissions.schedule = schedule
-
-    harness = EngineHarness(tmp_path)
-    harness.add_jobs(specs(40))
-
-    run = harness.run(meanwhile=break_it)
-
-    assert ["internal"] == run.stop_reasons
-    assert 0 == run.counts[State.UNCERTAIN]
