@@ -102,20 +102,20 @@ def with_chosen_store(
     return origin
 
 
-async def open_uploader(config: RunConfig, settings: Settings, pauses: RetryPauses) -> ObjectUploader | None:
+async def open_uploader(
+    url: str, environ: Mapping[str, str], settings: Settings, pauses: RetryPauses
+) -> ObjectUploader:
     """
-    Return what uploads the assets of a run, after a test whether it can; None if they stay here.
+    Return what uploads the assets of a run to a URL, after a test whether it can.
 
     Raises:
         UsageError, ObjectStoreError: It can't, so that nothing should be paid for.
     """
-    if config.origin.asset_store is None:
-        return None
-    store = open_assets(config.origin.asset_store.url, config.environ)
+    store = open_assets(url, environ)
     await asyncio.to_thread(require_uploads, store)
     return ObjectUploader(
         store,
-        config.environ,
+        environ,
         retry=settings.retry,
         limit_s=settings.timeouts.download_s,
         sleep=pauses.sleep,
@@ -131,8 +131,6 @@ def keeps_local(config: RunConfig) -> bool:
 
 def remove_uploaded(store: Store, config: RunConfig) -> None:
     """Delete files that were uploaded, and checked, and that a process did not delete because it was killed."""
-    if config.origin.asset_store is None or config.origin.asset_store.keeps_local:
-        return
     listed = set(files.listed_files(store.run_dir))
     if not listed:
         return

@@ -13,7 +13,6 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from runner.api.options import RunOptions
-from runner.api.prices import pricer_for
 from runner.api.run_ledger import open_ledger, register
 from runner.core.estimate import CostEstimate, CostEstimateBuilder
 from runner.core.lifecycle import State
@@ -26,7 +25,7 @@ from runner.engine.allowance import Allowance
 from runner.engine.budget import RunBudget
 from runner.errors import NotConfirmed, UsageError
 from runner.jsontext import loads
-from runner.schema.price_tables import Pricer
+from runner.schema.price_tables import Pricer, pricer_for
 from runner.store import costs, work_list
 from runner.store.ledger import LedgerLimits
 from runner.store.store import Store

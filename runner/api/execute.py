@@ -23,7 +23,6 @@ from runner.api.config import RunConfig
 from runner.api.job_steps import JobSteps, open_steps
 from runner.api.options import RunOptions
 from runner.api.outputs import Outputs
-from runner.api.prices import pricer_for
 from runner.api.run_facts import LEARNED
 from runner.api.run_ledger import settle_ledger
 from runner.api.run_result import Callbacks, RunResult
@@ -47,6 +46,7 @@ from runner.engine.events import Delivered, Notice, Observer, ignore
 from runner.engine.polls import poll_lost_tasks
 from runner.engine.progress import stop_for_error, stop_for_store_error
 from runner.errors import RunnerError
+from runner.schema.price_tables import pricer_for
 from runner.store import query, work_list
 from runner.store.database import translated
 from runner.store.store import Store
@@ -69,6 +69,7 @@ async def execute(
     *,
     resubmit_lost: bool = False,
     governor: LeasedGovernor | None = None,
+    on_begin: Callable[[], None] | None = None,
 ) -> RunResult:
     """
     Do the remaining work of a run, and bring its files up to date.
@@ -76,13 +77,15 @@ async def execute(
     Args:
         resubmit_lost: Whether to submit lost jobs again if the API still does not know their tasks.
         governor: Has the limits of a run of which this process works on one shard; None if there is no other process.
+        on_begin: Called when nothing refuses the run any more, before anything is submitted.
 
     Raises:
         RunnerError: It could not begin.
     """
     started_at, observe = time.monotonic(), callbacks.observe
     work = Work(store, config, options, job_filter, observe, governor)
-    remove_uploaded(store, config)
+    if config.origin.asset_store is not None and not config.origin.asset_store.keeps_local:
+        remove_uploaded(store, config)
     outputs = Outputs(store, config)
     try:
         engine: Engine | None = None
@@ -104,8 +107,13 @@ async def execute(
                     Notice("journal", f"no write-ahead log on this file system: {store.run_dir} is slower")
                 )
             async with _engine(work, outputs, resubmit_lost=resubmit_lost) as engine:
+                if on_begin is not None:
+                    on_begin()
                 callbacks.on_started(engine)
-                if (stop := _lack_of_space(store, job_filter)) is not None:
+                if resubmit_lost:
+                    # Of lost tasks that are submitted again.
+                    has_pending = work_list.has_pending(store.reader, job_filter)
+                if has_pending and (stop := _lack_of_space(store)) is not None:
                     engine.stop(stop)
                 await engine.run()
             observe(Notice("writing", "writing the results and the report"))
@@ -126,10 +134,8 @@ async def execute(
         outputs.close()
 
 
-def _lack_of_space(store: Store, job_filter: JobFilter) -> Stop | None:
+def _lack_of_space(store: Store) -> Stop | None:
     """Return why nothing should be submitted: the disk has no space for a video, which would be paid for."""
-    if not work_list.has_pending(store.reader, job_filter):
-        return None
     # If it is full, what the store sets aside did not fit.
     reserve = RESERVE_BYTES if store.is_disk_full else reserve_bytes(store.run_dir)
     free = disk_usage(store.run_dir).free
@@ -161,10 +167,17 @@ class Work(Struct, frozen=True):
 async def _engine(work: Work, outputs: Outputs, *, resubmit_lost: bool) -> AsyncIterator[Engine]:
     """Open everything that a run needs, in the order in which it is closed again."""
     store, config, observe = work.store, work.config, work.observe
-    at_once = None if work.governor is None else work.governor.at_once
-    own = divided(config.settings, config.origin.shard, at_once=at_once)
+    own = config.settings
+    if work.governor is not None:
+        # It has the limits and the budget of all shards, but for polls.
+        poll_per_s = own.limits.poll_per_s / work.governor.at_once
+        own = replace(own, limits=replace(own.limits, poll_per_s=poll_per_s))
+    elif config.origin.shard is not None:
+        own = divided(own, config.origin.shard)
     async with AsyncExitStack() as stack:
-        settings, base_url = await _gateway(stack, work, own)
+        settings, base_url = own, config.gateway
+        if config.origin.is_simulated:
+            settings, base_url = await _simulated(stack, work, own)
         steps = await open_steps(stack, store, config, settings, base_url)
         # The ledger is brought up to date before the store's writer starts.
         budget, allowance = await stack.enter_async_context(
@@ -191,7 +204,11 @@ async def _engine(work: Work, outputs: Outputs, *, resubmit_lost: bool) -> Async
 
             checks = await stack.enter_async_context(running_checks(store, config, work.job_filter, observe))
             on_success, finish = checks.add, partial(finish_checks, checks)
-        inputs = await _inputs(stack, work, settings, steps)
+        inputs = None
+        if settings.inputs is not None:
+            from runner.api.inputs import open_uploads
+
+            inputs = await open_uploads(stack, work, steps, settings, settings.inputs)
         context = _context(
             work,
             settings,
@@ -211,16 +228,6 @@ async def _engine(work: Work, outputs: Outputs, *, resubmit_lost: bool) -> Async
             _save_learned(work, engine, steps)
 
 
-async def _inputs(
-    stack: AsyncExitStack, work: Work, settings: Settings, steps: JobSteps
-) -> InputFiles | None:
-    if settings.inputs is None:
-        return None
-    from runner.api.inputs import open_uploads
-
-    return await open_uploads(stack, work, steps, settings, settings.inputs)
-
-
 def _has_checks(config: RunConfig) -> bool:
     return bool(config.settings.checks) or config.hook is not None
 
@@ -229,12 +236,10 @@ def _are_checks_left(store: Store, config: RunConfig, job_filter: JobFilter) -> 
     return _has_checks(config) and next(unchecked(store.reader, job_filter), None) is not None
 
 
-async def _gateway(stack: AsyncExitStack, work: Work, settings: Settings) -> tuple[Settings, str]:
-    """Return the settings and the base URL to work with; a simulated run starts its gateway, and has its speed."""
-    options, origin = work.options, work.config.origin
-    if not origin.is_simulated:
-        return settings, work.config.gateway
-    if not (options.real_time or origin.is_real_time):
+async def _simulated(stack: AsyncExitStack, work: Work, settings: Settings) -> tuple[Settings, str]:
+    """Start the gateway of a simulated run, and return the settings and the base URL to work with."""
+    options = work.options
+    if not (options.real_time or work.config.origin.is_real_time):
         settings = with_simulator_speed(settings, options)
         work.observe(Notice("simulated", speed_line(settings)))
     simulated = simulated_gateway(work.store.run_dir, options.scenario, pricer_for(settings))
@@ -251,10 +256,19 @@ def _context(
     budget: RunBudget,
     on_success: Callable[[Job], None],
 ) -> EngineContext:
-    options = work.options
+    options, origin = work.options, work.config.origin
+    learned: Mapping[str, float] = {}
+    if not origin.is_simulated:
+        learned = read_learned(
+            work.store.meta.get(LEARNED),
+            steps.base_url,
+            steps.keys.fingerprints,
+            submit_per_s=options.submit_rate,
+            is_shard=origin.shard is not None,
+        )
     return EngineContext(
         settings=settings,
-        learned=_learned(work, steps),
+        learned=learned,
         job_filter=work.job_filter,
         limit=options.limit,
         max_failures=options.max_failures,
@@ -294,18 +308,6 @@ async def _connected(
             await governor.close()
         if allowance is not None:
             await to_the_end(allowance.close)
-
-
-def _learned(work: Work, steps: JobSteps) -> Mapping[str, float]:
-    if work.config.origin.is_simulated:
-        return {}
-    return read_learned(
-        work.store.meta.get(LEARNED),
-        steps.base_url,
-        steps.keys.fingerprints,
-        submit_per_s=work.options.submit_rate,
-        is_shard=work.config.origin.shard is not None,
-    )
 
 
 def _save_learned(work: Work, engine: Engine, steps: JobSteps) -> None:

@@ -75,7 +75,10 @@ async def open_steps(
     )
     await stack.enter_async_context(fetcher)
     publisher = await stack.enter_async_context(Publisher())
-    uploader = await open_uploader(config, settings, pauses)
+    uploader, is_kept = None, True
+    if (asset_store := config.origin.asset_store) is not None:
+        uploader = await open_uploader(asset_store.url, config.environ, settings, pauses)
+        is_kept = keeps_local(config)
     is_logged = log.isEnabledFor(logging.DEBUG)
     saving: Any = LoggedStore(store) if is_logged else store
     deliverer = Deliverer(
@@ -93,7 +96,7 @@ async def open_steps(
         max_download_s=settings.timeouts.download_s,
         pauses=pauses,
         uploader=uploader,
-        keeps_local=keeps_local(config),
+        keeps_local=is_kept,
     )
     api = client if store.journal is None else PromptApi(client)
     poller: Any = Poller(client, keys, store, clock)

@@ -61,7 +61,7 @@ def journal_of(run_dir: Path, options: RunOptions = DEFAULT_OPTIONS) -> Journal 
         RunDirError: The directory can't be read, or its journal is gone.
         ObjectStoreError: The store can't be reached, or refuses the credentials.
     """
-    known = remembered_journal(run_dir) if os.path.exists(run_dir / DB_NAME) else None
+    known = remembered_journal(run_dir)
     if known is None:
         return None
     with reading(run_dir) as reader:

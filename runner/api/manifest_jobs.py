@@ -81,13 +81,15 @@ def load_into(
         require_same_shard(origin, store.run_dir, options.shard)
         if not options.simulate and not options.base_url:
             _require_same_gateway(store, saved, settings)
-    asset_store = chosen_store(options, origin.asset_store, environ)
+    asset_store = origin.asset_store
+    if options.assets is not None or options.keep_local:
+        asset_store = chosen_store(options, asset_store, environ)
     with store.transaction() as connection:
         jobs = _sync_jobs(connection, manifest, options, problems, observe)
-        if options.shard is None:
-            # A pattern may match no job of one shard.
+        # A pattern may match no job of one shard.
+        if options.job is not None and options.shard is None:
             require_match(connection, options.job)
-        ids = chosen_ids(connection, options)
+        ids = chosen_ids(connection, options) if options.where or options.sample is not None else None
         sharded = origin.sharded or jobs > MAX_FILES_FLAT
         origin = replace(
             origin,
@@ -98,7 +100,8 @@ def load_into(
             env_file=None if options.env_file is None else str(options.env_file.absolute()),
         )
         facts = RunFacts(settings, origin)
-        claim_run_dir(store.run_dir, facts)
+        if options.shard is not None:
+            claim_run_dir(store.run_dir, facts, options.shard)
         save_facts(connection, facts)
     return facts, ids
 
@@ -225,7 +228,8 @@ def prepare(
     loaded = load(path, problems, variables=options.var, today=today, is_strict=options.strict)
     settings, _ = apply_options(loaded.header.settings, options, environ)
     # Each machine finds the ledger where its directories are.
-    settings = with_ledger(settings, None, simulate=options.simulate)
+    if (budget := settings.budget) is not None:
+        settings = replace(settings, budget=with_ledger(budget, None, simulate=options.simulate))
     if not is_governed:
         check_shard_options(replace(options, shard=Shard(0, shards)), settings)
     counts: list[int | None] = []

@@ -24,9 +24,9 @@ from msgspec.structs import replace
 from runner.api.journals import journal_of
 from runner.api.outputs import Outputs
 from runner.api.run_dir import require_run
-from runner.api.run_facts import RunFacts, read_facts, save_facts
+from runner.api.run_facts import RunFacts, known_run, read_facts, save_facts
 from runner.api.run_ledger import REPLACED, TOKEN, ledger_path, settle_ledger
-from runner.api.state_dir import known_run, remember
+from runner.api.state_dir import remember
 from runner.core.filenames import DB_NAME, VERDICTS_NAME
 from runner.core.sanitize import command_text
 from runner.core.sharding import Shard

@@ -46,7 +46,7 @@ class Outputs:
         self._writer: ResultsWriter | None = None
         self._blocks: AppendedBlocks | None = None
         # Before lines are appended.
-        self._old = self._files_of_last_process()
+        self._old = self._files_of_last_process() if store.was_finished else None
 
     def close(self) -> None:
         """Close the files."""
@@ -131,8 +131,6 @@ class Outputs:
 
     def _files_of_last_process(self) -> Written | None:
         """Return the files that are there, if an earlier process wrote them and all were up to date."""
-        if not self._store.was_finished:
-            return None
         try:
             old = msgspec.json.decode(self._store.meta.get(BLOCKS, ""), type=Written)
         except msgspec.MsgspecError:

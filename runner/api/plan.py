@@ -11,16 +11,18 @@ from itertools import chain
 from pathlib import Path
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from runner.api.config import apply_options, apply_simulator_speed, read_environment
 from runner.api.job_choice import ChosenJobs, failed_to_retry
 from runner.api.options import DEFAULT_OPTIONS, RunOptions
 from runner.api.plan_groups import Action, Group, JobGroups, PlannedJob, PlannedUploads, UploadCounter
-from runner.api.prices import cost_json, pricer_for, tables_used
+from runner.api.prices import cost_json, tables_used
 from runner.api.run_facts import (
     LEARNED,
     default_run_dir,
     expand_date,
+    known_run,
     output_root,
     read_facts,
     require_same_kind,
@@ -29,7 +31,7 @@ from runner.api.run_facts import (
 from runner.api.run_ledger import BudgetLeft, budgets_json, budgets_left, with_ledger
 from runner.api.shards import check_shard_options, divided
 from runner.api.simulate import check_simulation
-from runner.api.state_dir import known_run, runs_elsewhere
+from runner.api.state_dir import runs_elsewhere
 from runner.api.validate import manifest_error
 from runner.core.estimate import CostEstimate, Estimate
 from runner.core.filenames import DB_NAME
@@ -41,6 +43,7 @@ from runner.core.settings import Settings
 from runner.disk import AnyPath
 from runner.errors import JobsChanged
 from runner.manifest.loader import Manifest, ProblemCollector, load
+from runner.schema.price_tables import pricer_for
 from runner.store import query
 from runner.store.database import connect_empty, connect_reader, translated
 from runner.store.evidence import require_current, require_database
@@ -197,10 +200,14 @@ def _in_force(
     """Return the settings of a run or of its shard, and where they come from; see `apply_options`."""
     settings, sources = apply_options(settings, options, environ)
     check_shard_options(options, settings)
-    settings = divided(settings, options.shard)
+    if options.shard is not None:
+        settings = divided(settings, options.shard)
     if options.simulate and not options.real_time:
         settings, sources = apply_simulator_speed(settings, sources, options)
-    return with_ledger(settings, output_root(manifest), simulate=options.simulate), sources
+    if (budget := settings.budget) is not None:
+        budget = with_ledger(budget, output_root(manifest), simulate=options.simulate)
+        settings = replace(settings, budget=budget)
+    return settings, sources
 
 
 def plan_json(planned: Plan) -> dict[str, Json]:

@@ -16,8 +16,8 @@ from runner.core.money import amount_text
 from runner.core.prices import OLD_AFTER_DAYS, Price, PriceTable, Unit
 from runner.core.settings import Settings
 from runner.manifest.loader import ProblemCollector, load
-from runner.schema.catalog import catalog_with, load_catalog
-from runner.schema.price_tables import Pricer, shipped_prices
+from runner.schema.catalog import load_catalog
+from runner.schema.price_tables import Pricer, pricer_for
 
 
 class PriceInForce(Struct, frozen=True):
@@ -50,12 +50,6 @@ class PricesInForce(Struct, frozen=True):
     has_own: bool
     prices: tuple[PriceInForce, ...]
     unknown: Mapping[str, tuple[str, ...]]
-
-
-def pricer_for(settings: Settings) -> Pricer:
-    """Return what says the prices of a run's requests: the user's own table, then the one that comes with the program."""
-    catalog, shipped = catalog_with(settings.schemas), shipped_prices()
-    return Pricer((shipped,) if settings.prices is None else (settings.prices, shipped), catalog)
 
 
 def tables_used(pricer: Pricer, cost: CostEstimate) -> tuple[PriceTable, ...]:

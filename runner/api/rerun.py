@@ -20,15 +20,15 @@ from runner.api.config import announce_gateway, trusted_settings
 from runner.api.execute import execute
 from runner.api.job_choice import chosen_among, narrowed
 from runner.api.options import DEFAULT_OPTIONS, RunOptions
-from runner.api.prices import pricer_for
-from runner.api.run_dir import announce_run_dir, load_config, open_run, require_match, require_run
-from runner.api.run_facts import command_folder, read_facts
+from runner.api.run_dir import load_config, open_run, require_match, require_run
+from runner.api.run_facts import announce_run_dir, command_folder, read_facts
 from runner.api.run_result import Callbacks, RunResult, send_notifications
 from runner.core.filenames import VERDICTS_NAME
 from runner.core.model import FailureClass
 from runner.disk import sync_folder, write_error
 from runner.engine.events import ignore
 from runner.results.verdicts import read_verdicts
+from runner.schema.price_tables import pricer_for
 from runner.store.database import reading
 from runner.store.takes import Retake, rejected, requeue_retakes, select_retakes, take_path
 from runner.store.transitions import RerunPlan, Selection, requeue_selected, select_for_rerun

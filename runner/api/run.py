@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,13 +30,16 @@ from runner.api.job_choice import chosen_ids
 from runner.api.journals import begin_journal
 from runner.api.manifest_jobs import load_into
 from runner.api.options import DEFAULT_OPTIONS, RunOptions
-from runner.api.run_dir import announce_run_dir, load_config, open_run, require_match, require_run
+from runner.api.run_dir import load_config, open_run, require_match, require_run
 from runner.api.run_facts import (
+    KnownRun,
     RunFacts,
     RunOrigin,
+    announce_run_dir,
     command_folder,
     default_run_dir,
     expand_date,
+    known_run,
     output_root,
     series_of,
 )
@@ -44,10 +48,10 @@ from runner.api.run_result import Callbacks, RunResult, send_notifications
 from runner.api.series import Series, catch_up, delete_older, require_series
 from runner.api.shards import check_shard_options, require_same_shard
 from runner.api.simulate import check_simulation
-from runner.api.state_dir import KnownRun, known_run, remember, require_continued
+from runner.api.state_dir import remember, require_continued
 from runner.core.lifecycle import State
 from runner.core.settings import Settings
-from runner.engine.events import ActiveRun, Notice, Observer
+from runner.engine.events import Notice, Observer
 from runner.gateway.credentials import KeySet
 from runner.manifest.loader import Manifest, ProblemCollector, load
 from runner.store.journal import Journal
@@ -89,35 +93,27 @@ async def run(
     started_at, observe = time.monotonic(), callbacks.observe
     plan = _prepare(manifest, output, folder or manifest.parent, options, callbacks)
     async with open_run(plan.run_dir, options, observe, journal=plan.journal) as store:
-        facts, ids = await _begin(store, plan, options, observe)
+        read = plan.manifest, plan.settings, options, plan.problems, plan.series, plan.environ
+        facts, ids = load_into(store, *read, observe)
+        await _begin(store, plan, options, observe)
         scope, callbacks = _choose_jobs(store, facts, options, callbacks, ids)
         if plan.series is not None and options.catch_up:
             older = Series(manifest, plan.series, options.simulate).unfinished(plan.run_dir, observe)
             callbacks = await catch_up(older, options, callbacks)
-        if not options.simulate and not store.has_attempts:
-            callbacks = _remembering(manifest, plan.own, callbacks)
+        is_known = options.simulate or store.has_attempts
         result = await execute(
             store,
             plan.config(facts, options),
             options.after(time.monotonic() - started_at),
             scope,
             callbacks,
+            on_begin=None if is_known else partial(remember, manifest, plan.own),
         )
     if plan.is_series and result.exit_code not in _CUT_SHORT:
         keep_runs, keep_days = options.keep_runs, options.keep_days
         kept = delete_older(plan.run_dir, keep_runs=keep_runs, keep_days=keep_days, today=plan.today)
         result = replace(result, retention=kept)
     return await send_notifications(result, plan.settings, plan.environ, folder=command_folder(manifest))
-
-
-def _remembering(manifest: Path, own: KnownRun, callbacks: Callbacks) -> Callbacks:
-    """Let a new run be remembered on this machine once it starts: one that is refused before is not known."""
-
-    def begin(engine: ActiveRun) -> None:
-        remember(manifest, own)
-        callbacks.on_started(engine)
-
-    return replace(callbacks, on_started=begin)
 
 
 class _Prepared(Struct, frozen=True, kw_only=True):
@@ -163,7 +159,8 @@ def _prepare(
     manifest: Path, output: Path | None, folder: Path, options: RunOptions, callbacks: Callbacks
 ) -> _Prepared:
     """Read a manifest, and determine what is in force and where the run is; nothing is written yet."""
-    check_simulation(options, simulate=options.simulate)
+    if options.scenario is not None or options.real_time:
+        check_simulation(options, simulate=options.simulate)
     today = datetime.now(UTC).date()
     environ, observe = read_environment(options, folder), callbacks.observe
     problems = ProblemCollector(callbacks.on_problem)
@@ -178,16 +175,19 @@ def _prepare(
         warn_unencrypted(settings.base_url or "", observe)
     keys = find_keys(settings, environ, simulate=options.simulate)
     name, shard = loaded.header.name, options.shard
-    check_shard_options(options, settings)
+    if shard is not None or options.per_shard:
+        check_shard_options(options, settings)
     series = series_of(loaded.header.name_template, output)
     run_dir = output or default_run_dir(manifest, name, simulate=options.simulate, shard=shard)
     run_dir = expand_date(run_dir, today)
-    settings = with_ledger(settings, output_root(manifest), simulate=options.simulate)
+    own = known_run(run_dir, name, series, shard)
+    if (budget := settings.budget) is not None:
+        budget = with_ledger(budget, output_root(manifest), simulate=options.simulate)
+        settings = replace(settings, budget=budget)
     is_series = options.keep_runs is not None or options.keep_days is not None
     if is_series:
         require_series(run_dir)
     announce_run_dir(run_dir, observe)
-    own = known_run(run_dir, name, series, shard)
     if series is not None and shard is not None:
         # What an older run of the series left is fetched by the same shard.
         series = f"{series} shard {shard}"
@@ -213,12 +213,8 @@ def _prepare(
     )
 
 
-async def _begin(
-    store: Store, plan: _Prepared, options: RunOptions, observe: Observer
-) -> tuple[RunFacts, tuple[str, ...] | None]:
-    """Save the jobs, and let the run count as begun in its journal, and as known if it has attempts; see `load_into`."""
-    read = plan.manifest, plan.settings, options, plan.problems, plan.series, plan.environ
-    found = load_into(store, *read, observe)
+async def _begin(store: Store, plan: _Prepared, options: RunOptions, observe: Observer) -> None:
+    """Let a run whose jobs were saved count as begun in its journal; one that has attempts is known on this machine, too."""
     if options.shard is not None and store.journal is None and not store.has_attempts:
         message = "without a journal: this shard is lost with its disk, and what it submitted would be paid for again"
         observe(Notice("journal", message, "add --journal URL to keep it in a shared store as well"))
@@ -227,7 +223,6 @@ async def _begin(
         await in_thread(store.give_base)
     if not options.simulate and store.has_attempts:
         remember(plan.manifest.path, plan.own)
-    return found
 
 
 async def resume(

@@ -41,6 +41,7 @@ from runner.store import query, work_list
 from runner.store.database import not_a_run, reading
 from runner.store.evidence import jobs_with_unknown_assets
 from runner.store.journal import Journal
+from runner.store.lock import Place
 from runner.store.store import Store
 from runner.store.transitions import adopt_records, mark_uncertain, recover
 from runner.store.work_list import JobFilter
@@ -57,11 +58,6 @@ def require_run(run_dir: Path) -> None:
     """
     if not (run_dir / DB_NAME).exists() and not (run_dir / RESULTS_NAME).exists():
         raise not_a_run(run_dir)
-
-
-def announce_run_dir(run_dir: Path, observe: Observer) -> None:
-    """Report where the run is, before anything else."""
-    observe(Notice("run_dir", f"run directory: {run_dir}"))
 
 
 @asynccontextmanager
@@ -82,10 +78,13 @@ async def open_run(
             refusing such a directory, and the environment.
         journal: The run's journal; by default the one that the directory belongs to, if any.
     """
+    # A new directory belongs to none.
+    if journal is None and (run_dir / DB_NAME).exists():
+        journal = journal_of(run_dir, options)
     with ExitStack() as stack:
-        journal = journal or journal_of(run_dir, options)
         store = await _open_store(stack, run_dir, journal, options, observe)
-        _note_place(store, observe)
+        if (known := store.note_place()) is not None:
+            _warn_of_copy(store, known, observe)
         if options.adopt_results:
             adopt_results(store, observe)
         if store.has_attempts:
@@ -102,10 +101,7 @@ async def open_run(
         yield store
 
 
-def _note_place(store: Store, observe: Observer) -> None:
-    known = store.note_place()
-    if known is None:
-        return
+def _warn_of_copy(store: Store, known: Place, observe: Observer) -> None:
     counts = query.counts(store.reader)
     if sum(counts.values()) > counts[State.SUCCEEDED]:
         message = f"{store.run_dir} was copied or moved from {known.path} on host {known.host}"

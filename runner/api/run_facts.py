@@ -14,6 +14,7 @@ from runner.core.filenames import DB_NAME
 from runner.core.settings import DEFAULT_BASE_URL, SIMULATED, Settings
 from runner.core.sharding import Shard
 from runner.disk import require_encodable
+from runner.engine.events import Notice, Observer
 from runner.errors import UsageError
 from runner.store import query
 
@@ -175,6 +176,44 @@ def expand_date(output: Path, today: date) -> Path:
     run_dir = Path(str(output).replace(_DATE, today.isoformat()))
     require_encodable(run_dir)
     return run_dir
+
+
+class KnownRun(Struct, frozen=True):
+    """
+    A run of a manifest.
+
+    Attributes:
+        run_dir: Absolute.
+        name: What distinguishes it from the others of its series.
+        series: See `series_of`.
+    """
+
+    run_dir: str
+    name: str
+    series: str | None = None
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether its directory was moved or deleted."""
+        return not (Path(self.run_dir) / DB_NAME).exists()
+
+
+def known_run(run_dir: Path, name: str, series: str | None, shard: Shard | None = None) -> KnownRun:
+    """
+    Return what is kept of a run; its directory distinguishes it from the others of its series if ``-o`` has the date.
+
+    The shards of a run are a series: none is begun again by another, but by a run of another number of shards.
+    """
+    path = str(run_dir.resolve())
+    own = path if series is not None and os.path.isabs(series) else name
+    if shard is None:
+        return KnownRun(path, own, series)
+    return KnownRun(path, f"{own} shard {shard}", f"{series or name} in {shard.count} shards")
+
+
+def announce_run_dir(run_dir: Path, observe: Observer) -> None:
+    """Report where the run is, before anything else."""
+    observe(Notice("run_dir", f"run directory: {run_dir}"))
 
 
 def require_same_kind(origin: RunOrigin, run_dir: Path, *, simulate: bool) -> None:

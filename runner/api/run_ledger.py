@@ -42,17 +42,14 @@ REPLACED = "ledger_replaced"
 """The key in `meta` of the names of the shards that a run was merged from, a JSON array, until the ledger knows."""
 
 
-def with_ledger(settings: Settings, folder: Path | None, *, simulate: bool) -> Settings:
+def with_ledger(budget: Budget, folder: Path | None, *, simulate: bool) -> Budget:
     """
-    Return the settings with the path of the budget's ledger.
+    Return a budget with the path of its ledger.
 
     Args:
         folder: Where run directories are, in its folder ``output``; None if that is another one on each machine, so that
             the path remains relative to it.
     """
-    budget = settings.budget
-    if budget is None:
-        return settings
     path = Path(budget.ledger or f"output/{LEDGER_NAME}")
     if simulate:
         path = path.with_name(
@@ -60,7 +57,7 @@ def with_ledger(settings: Settings, folder: Path | None, *, simulate: bool) -> S
         )
     if folder is not None:
         path = (folder / path).resolve()
-    return replace(settings, budget=replace(budget, ledger=str(path)))
+    return replace(budget, ledger=str(path))
 
 
 def ledger_path(budget: Budget, run_dir: Path) -> Path:

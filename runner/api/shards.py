@@ -52,22 +52,13 @@ def check_shard_options(options: RunOptions, settings: Settings) -> None:
             )
 
 
-def divided(settings: Settings, shard: Shard | None, *, at_once: int | None = None) -> Settings:
+def divided(settings: Settings, shard: Shard) -> Settings:
     """
     Return settings with a shard's part of the limits and of the run's budget.
-
-    Args:
-        at_once: How many shards share a governor, which has the limits and the budget of all: then only the polls are
-            divided. None without one.
 
     Raises:
         UsageError: A limit can't be divided by the number of shards.
     """
-    if at_once is not None:
-        limits = settings.limits
-        return replace(settings, limits=replace(limits, poll_per_s=limits.poll_per_s / at_once))
-    if shard is None:
-        return settings
     try:
         budget = None if settings.budget is None else divide_budget(settings.budget, shard)
         return replace(settings, limits=divide_limits(settings.limits, shard), budget=budget)
@@ -112,7 +103,7 @@ def shard_facts(facts: RunFacts, *, count: int) -> dict[str, Json]:
     }
 
 
-def claim_run_dir(run_dir: Path, facts: RunFacts) -> None:
+def claim_run_dir(run_dir: Path, facts: RunFacts, shard: Shard) -> None:
     """
     Write which shard of which run a directory holds, or check that it still says so.
 
@@ -120,10 +111,8 @@ def claim_run_dir(run_dir: Path, facts: RunFacts) -> None:
         RunDirError: Its ``run.json`` says something else.
         ObjectStoreError: It can't be written.
     """
-    shard = facts.origin.shard
-    if shard is not None:
-        wanted = {**shard_facts(facts, count=shard.count), "shard": shard.index}
-        claim(FolderStore(str(run_dir)), wanted)
+    wanted = {**shard_facts(facts, count=shard.count), "shard": shard.index}
+    claim(FolderStore(str(run_dir)), wanted)
 
 
 def claim(store: ObjectStore, wanted: Mapping[str, Json]) -> Mapping[str, Json]:

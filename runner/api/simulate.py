@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from runner.api.options import RunOptions
-from runner.api.prices import pricer_for
 from runner.core.filenames import SIMULATOR_LEDGER_NAME
 from runner.core.prices import PriceTable
 from runner.core.problem import Problem
@@ -21,7 +20,7 @@ from runner.disk import write_error
 from runner.errors import ManifestError, UsageError
 from runner.gateway.credentials import ApiKey, KeySet, fingerprint
 from runner.manifest.header import read_price_file
-from runner.schema.price_tables import Pricer
+from runner.schema.price_tables import Pricer, pricer_for
 
 if TYPE_CHECKING:
     from runner.simulator.scenario import Scenario

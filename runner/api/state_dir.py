@@ -22,12 +22,10 @@ from threading import Thread
 from typing import Any
 
 import msgspec
-from msgspec import Struct
 
-from runner.api.run_facts import LEARNED, default_run_dir, read_facts
+from runner.api.run_facts import LEARNED, KnownRun, default_run_dir, read_facts
 from runner.core.filenames import DB_NAME
 from runner.core.sanitize import command_text
-from runner.core.sharding import Shard
 from runner.engine.events import ignore
 from runner.errors import RunDirError, RunnerError, StoreMissing
 from runner.store import query
@@ -41,39 +39,6 @@ _MAX_MANIFESTS, _MANIFESTS_TO_SPARE = 1000, 100
 _PREFIX = "runs-"
 _ANSWERS_WITHIN_S = 2.0
 """A disk that does not, such as a network mount whose server is gone, may never answer."""
-
-
-class KnownRun(Struct, frozen=True):
-    """
-    A run of a manifest.
-
-    Attributes:
-        run_dir: Absolute.
-        name: What distinguishes it from the others of its series.
-        series: See `series_of`.
-    """
-
-    run_dir: str
-    name: str
-    series: str | None = None
-
-    @property
-    def is_gone(self) -> bool:
-        """Whether its directory was moved or deleted."""
-        return not (Path(self.run_dir) / DB_NAME).exists()
-
-
-def known_run(run_dir: Path, name: str, series: str | None, shard: Shard | None = None) -> KnownRun:
-    """
-    Return what is kept of a run; its directory distinguishes it from the others of its series if ``-o`` has the date.
-
-    The shards of a run are a series: none is begun again by another, but by a run of another number of shards.
-    """
-    path = str(run_dir.resolve())
-    own = path if series is not None and os.path.isabs(series) else name
-    if shard is None:
-        return KnownRun(path, own, series)
-    return KnownRun(path, f"{own} shard {shard}", f"{series or name} in {shard.count} shards")
 
 
 def require_continued(manifest: Path, run: KnownRun, confirm: Callable[[str], bool]) -> None:
@@ -90,10 +55,10 @@ def require_continued(manifest: Path, run: KnownRun, confirm: Callable[[str], bo
         StoreMissing: It continues in its own directory, whose ``run.db`` is gone: another place is no way out.
         RunDirError: The manifest has been run elsewhere.
     """
-    require_database(Path(run.run_dir))
     elsewhere = runs_elsewhere(manifest, run)
     if not elsewhere:
         return
+    require_database(Path(run.run_dir))
     known = elsewhere[-1]
     if not (seen := last_changes([Path(known.run_dir)])):
         what = f"{manifest} was run in {known.run_dir}, on a disk that does not answer"

@@ -113,7 +113,9 @@ def status(run_dir: AnyPath, *, now_at: float | None = None) -> Status:
     with reading(folder) as connection:
         holder = holder_of(folder)
         facts = read_facts(connection)
-        settings = None if facts is None else divided(facts.settings, facts.origin.shard)
+        settings = None if facts is None else facts.settings
+        if facts is not None and facts.origin.shard is not None:
+            settings = divided(facts.settings, facts.origin.shard)
         by_state = query.counts(connection, with_gone=False)
         lost: tuple[str, ...] = ()
         not_seen = None

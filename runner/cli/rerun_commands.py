@@ -143,10 +143,10 @@ def _new_takes(run_dir: Path, job: str | None, options: RunOptions, *, new_seed:
 
 def _unsuccessful(source: Path, selection: Selection, output: Path | None, options: RunOptions) -> _Work:
     """Return the rerun of a run directory in place, or of results in a directory of their own."""
-    from runner.api import config, rerun, rerun_from_results, run_dir
+    from runner.api import config, rerun, rerun_from_results, run_dir, run_facts
 
     def announce(where: Path, gateway: str, gateway_source: str | None) -> None:
-        run_dir.announce_run_dir(where, show_event)
+        run_facts.announce_run_dir(where, show_event)
         config.announce_gateway(gateway, gateway_source, show_event, where=str(source))
 
     old = None if output is not None and source.is_file() else rerun_from_results.run_dir_of(source)

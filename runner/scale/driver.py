@@ -24,7 +24,6 @@ from runner.api.config import find_keys, read_environment
 from runner.api.journals import JournaledRun, find_run, write_snapshot
 from runner.api.manifest_jobs import prepare
 from runner.api.options import RunOptions
-from runner.api.prices import pricer_for
 from runner.api.run_facts import RunFacts, command_folder, default_run_dir, read_facts
 from runner.api.run_result import Callbacks, RunResult, send_notifications, summary_of
 from runner.core.lifecycle import State
@@ -44,6 +43,7 @@ from runner.scale.actors import (
     serving_ledger,
 )
 from runner.scale.fleet import Fleet, merged_result
+from runner.schema.price_tables import pricer_for
 from runner.store import costs, query
 from runner.store.database import reading
 from runner.store.local_view import write_view

@@ -32,7 +32,8 @@ from runner.core.prices import (
     quote,
 )
 from runner.core.problem import Finding, JsonPath, Severity, format_path
-from runner.schema.catalog import Catalog, load_catalog
+from runner.core.settings import Settings
+from runner.schema.catalog import Catalog, catalog_with, load_catalog
 from runner.schema.limits import allowed_values
 from runner.schema.request_schema import RequestSchema, ValueSchema
 
@@ -92,6 +93,12 @@ class Pricer:
     def table_of(self, model: str) -> PriceTable | None:
         """Return the table that decides on a model, or None."""
         return self._tables_by_model.get(model)
+
+
+def pricer_for(settings: Settings) -> Pricer:
+    """Return what says the prices of a run's requests: the user's own table, then the one that comes with the program."""
+    catalog, shipped = catalog_with(settings.schemas), shipped_prices()
+    return Pricer((shipped,) if settings.prices is None else (settings.prices, shipped), catalog)
 
 
 def page_facts(schema: RequestSchema, model: str) -> PageFacts:

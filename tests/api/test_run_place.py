@@ -9,10 +9,8 @@ from threading import Event
 
 import pytest
 
-from runner.api.run_facts import default_run_dir, series_of
+from runner.api.run_facts import KnownRun, default_run_dir, known_run, series_of
 from runner.api.state_dir import (
-    KnownRun,
-    known_run,
     last_changes,
     remember,
     require_continued,

@@ -16,8 +16,9 @@ from msgspec.structs import replace
 
 from runner.api.merge import merge
 from runner.api.options import RunOptions
+from runner.api.run_facts import known_run
 from runner.api.shards import check_shard_options
-from runner.api.state_dir import known_run, remember, runs_elsewhere
+from runner.api.state_dir import remember, runs_elsewhere
 from runner.core.lifecycle import State
 from runner.core.money import parse_money
 from runner.core.settings import Budget, Settings
