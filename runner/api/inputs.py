@@ -17,7 +17,7 @@ from runner.errors import InputRefused
 from runner.gateway.library import LibraryClient
 from runner.gateway.urls import gateway_root
 from runner.jsontext import dumps, loads
-from runner.manifest.local_files import read_checked, render_request, uploads_in
+from runner.manifest.file_references import read_checked, render_request, uploads_in
 from runner.objects import open_store
 from runner.schema.catalog import Catalog, catalog_with
 from runner.store.files import Upload, UploadState, read_uploads, requests_with_files

@@ -26,7 +26,7 @@ from runner.core.model import FILE_KEY, Json, is_file_reference
 from runner.core.sharding import Shard
 from runner.errors import RunDirError, StoreMissing, UsageError
 from runner.jsontext import loads
-from runner.manifest.local_files import read_checked
+from runner.manifest.file_references import read_checked
 from runner.objects import open_store
 from runner.objects.base import ObjectMissing, ObjectStore
 from runner.store import rows

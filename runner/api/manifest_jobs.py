@@ -8,10 +8,9 @@ import shutil
 import sqlite3
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypeVar
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -50,8 +49,6 @@ from runner.store.journal import Journal
 from runner.store.store import Store
 from runner.store.sync import save_invalid, sync
 from runner.store.work_list import JobFilter
-
-T = TypeVar("T")
 
 
 def load_into(
@@ -133,7 +130,10 @@ def _sync_jobs(
     def keep_invalid(spec: JobSpec, why: str) -> None:
         invalid.append(_failed_record(spec, why, now_at))
 
-    jobs = announced(manifest.jobs(problems, keep_invalid if options.skip_invalid else None), observe)
+    def announce(count: int) -> None:
+        observe(Notice("checking", f"checking the jobs: {count:,}" if count else "checking the jobs"))
+
+    jobs = manifest.jobs(problems, keep_invalid if options.skip_invalid else None, announce)
     if (shard := options.shard) is not None:
         # The others are read, too, so that the whole manifest is checked.
         jobs = (spec for spec in jobs if shard.has(spec.job_id))
@@ -145,21 +145,6 @@ def _sync_jobs(
         own = (record for record in invalid if shard is None or shard.has(record.job_id))
         save_invalid(connection, own, at=now_at)
     return counts.jobs - counts.invalid if counts else 0
-
-
-def announced(jobs: Iterable[T], observe: Observer, *, every: int = 10_000) -> Iterator[T]:
-    """
-    Report how many jobs were checked, at first and now and then.
-
-    >>> list(announced("abc", lambda notice: print(notice.message), every=2))
-    checking the jobs
-    checking the jobs: 2
-    ['a', 'b', 'c']
-    """
-    for count, job in enumerate(jobs):
-        if count % every == 0:
-            observe(Notice("checking", f"checking the jobs: {count:,}" if count else "checking the jobs"))
-        yield job
 
 
 def _failed_record(spec: JobSpec, why: str, now_at: float) -> JobRecord:

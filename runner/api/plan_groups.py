@@ -16,7 +16,7 @@ from runner.core.lifecycle import Event, State, Step, next_step, sources
 from runner.core.model import JobSpec, Json, OnChanged
 from runner.core.prices import Billable, Quote, Unpriced
 from runner.core.settings import Settings
-from runner.manifest.local_files import uploads_in
+from runner.manifest.file_references import uploads_in
 from runner.results.inline_media import replace_inline_media
 from runner.schema.catalog import catalog_with
 from runner.store.files import is_ready, read_uploads

@@ -42,7 +42,7 @@ from runner.core.units import format_count
 from runner.engine.events import Notice, Observer, guarded, ignore
 from runner.errors import ResultsError, UsageError
 from runner.gateway.urls import gateway_root
-from runner.manifest.local_files import only_uploaded
+from runner.manifest.file_references import only_uploaded
 from runner.manifest.unchecked_job import request_digest
 from runner.results.failed_manifest import rerun_name
 from runner.results.inline_media import restore_inline_media

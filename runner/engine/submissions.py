@@ -21,7 +21,7 @@ from runner.engine.events import Notice
 from runner.engine.progress import JobTasks, RunProgress, stop_for_uploads
 from runner.errors import FileChanged, InputRefused, RunnerError
 from runner.jsontext import dumps, loads
-from runner.manifest.local_files import render_request
+from runner.manifest.file_references import render_request
 from runner.store.takes import takes
 from runner.store.work_list import PendingJobs
 from runner.worker.deliver import delivery_hints

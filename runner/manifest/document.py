@@ -265,7 +265,8 @@ class _DocumentReader(Struct):
         value: dict[str, Json] = {}
         has_jobs = False
         jobs_are_last = jobs_are_last and root.start_mark.column == 0 and not root.flow_style
-        for key, key_event, event in builder.read_keys():
+        while (found := builder.read_key()) is not None:
+            key, key_event, event = found
             if key == "jobs" and not has_jobs:
                 has_jobs = True
                 events.append(event)
@@ -293,7 +294,8 @@ class _DocumentReader(Struct):
         builder = ValueBuilder(open_events(self.stream), self._report_at)
         builder.read_root()
         has_jobs = False
-        for key, _, event in builder.read_keys():
+        while (found := builder.read_key()) is not None:
+            key, _, event = found
             if key == "jobs" and isinstance(event, SequenceStartEvent) and not has_jobs:
                 has_jobs = True
                 self.report = report

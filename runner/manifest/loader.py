@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import date
 from pathlib import Path
 from typing import Protocol
@@ -29,6 +29,8 @@ from runner.manifest.settings import Header, Variables
 from runner.manifest.unchecked_job import EntrySource, UncheckedJob
 from runner.schema.catalog import Catalog, load_catalog
 from runner.schema.wording import did_you_mean
+
+_COUNTED = 10_000
 
 
 class Counts(Struct, frozen=True):
@@ -81,13 +83,19 @@ class Manifest(Struct):
     errors: int = 0
     counts: Counts | None = None
 
-    def jobs(self, report: ProblemHandler, on_invalid: InvalidHandler | None = None) -> Iterator[JobSpec]:
+    def jobs(
+        self,
+        report: ProblemHandler,
+        on_invalid: InvalidHandler | None = None,
+        on_count: Callable[[int], None] = lambda _count: None,
+    ) -> Iterator[JobSpec]:
         """
         Stream the valid jobs, reading the files again each time.
 
         Every problem is reported once, and ``on_invalid`` gets each job that is left
         out; of one that can't be read it gets the id, or a name by its place, and no request.
-        Duplicate jobs and variables without effect are reported after the last job.
+        ``on_count`` gets the number of valid jobs before a job, at the first one and at
+        every 10,000th. Duplicate jobs and variables without effect are reported after the last job.
         Nothing must be sent before the end, unless invalid jobs are left out on purpose;
         even then only if ``counts.is_usable``.
         """
@@ -95,7 +103,7 @@ class Manifest(Struct):
             report = _as_errors(report)
         with DuplicateDetector() as detector:
             checker = self._checker(report, detector.add, on_invalid)
-            check = checker.check
+            check, count = checker.check, 0
             others, unread = self.errors, ""
 
             def report_unread(problem: Problem) -> None:
@@ -115,6 +123,9 @@ class Manifest(Struct):
             for job in self._source.unchecked_jobs(report_unread):
                 spec = check(job)
                 if spec is not None:
+                    if count % _COUNTED == 0:
+                        on_count(count)
+                    count += 1
                     yield spec
             repeated = detector.repeated()
         duplicates = self._report_duplicates(repeated, report) if any(repeated) else 0

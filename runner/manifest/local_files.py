@@ -1,30 +1,21 @@
-"""
-Local files in requests: checked when the manifest is read, read again when a request is sent.
-
-In between a request has a reference in the place of each file (its path, digest, type
-and size), so that neither memory nor the store ever has the files.
-"""
+"""Local files in requests, checked when the manifest is read; a reference then takes the place of each file."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import os
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from enum import Enum, auto
 from pathlib import Path
 
 from msgspec import Struct
 
-from runner.core.model import FILE_KEY, Json, is_file_reference
-from runner.core.problem import Finding, JsonPath, find_values, format_path
+from runner.core.model import FILE_KEY, Json
+from runner.core.problem import Finding, find_values, format_path
 from runner.core.settings import Inputs
 from runner.core.units import format_size
-from runner.disk import open_regular
-from runner.errors import FileChanged
+from runner.manifest.file_references import replace_at, type_beside
 from runner.manifest.local_media import SUFFIXES, LocalMedia, media_errors, read_media
-from runner.schema.catalog import Catalog
 from runner.schema.limits import MediaField, MediaLimits
 from runner.schema.request_schema import RequestSchema
 from runner.schema.wording import format_value
@@ -40,9 +31,6 @@ _UPLOAD_HINT = (
     "have it uploaded with inputs: {upload: s3://BUCKET/PREFIX} in the manifest, or upload it, "
     "and write its https address"
 )
-
-
-_NO_ADDRESSES: Mapping[JsonPath, str] = {}
 
 
 class _Way(Enum):
@@ -99,7 +87,7 @@ def attach_files(
             file = local_path(text, folder)
             if file is None:
                 continue
-            kind = _type_beside(request, path)
+            kind = type_beside(request, path)
             limits = field.limits_of(kind)
             way = _way(limits, inputs)
             media, problems = _check_file(file, limits, model, way)
@@ -108,10 +96,10 @@ def attach_files(
                 for problem, hint in problems
             ]
             short = f"{_STAND_INS[way]}{'AAAAAAAA' if media is None else media.sha256[:8]}"
-            stand_in = _replaced(stand_in, path, short)
+            stand_in = replace_at(stand_in, path, short)
             if media is not None and not problems:
                 lengths[kind].append(media.duration_s or 0.0)
-                attached = _replaced(attached, path, _reference(media))
+                attached = replace_at(attached, path, _reference(media))
                 extra_bytes += _data_uri_bytes(media) - len(short) if way is _Way.DATA else 0
         for kind, seconds in lengths.items():
             findings += _total_findings(request, kind, round(sum(seconds), 1), field.limits_of(kind), field)
@@ -137,71 +125,6 @@ def local_path(text: Json, folder: Path) -> Path | None:
     if text.startswith(_PATH_PREFIXES) or text.lower().endswith(SUFFIXES) or os.path.isfile(file):
         return file
     return None
-
-
-def uploads_in(
-    request: Mapping[str, Json], inputs: Inputs, catalog: Catalog
-) -> Iterator[tuple[JsonPath, Mapping[str, Json]]]:
-    """
-    Yield the references of a request to files that are uploaded, each with its path.
-
-    Args:
-        catalog: Has the schema of the request; the asset library is for some fields only.
-    """
-    if not inputs.is_library:
-        yield from _references(request)
-    elif isinstance(schema := catalog.select(request), RequestSchema):
-        for field in schema.media_fields:
-            for path, value in find_values(request, field.path):
-                if is_file_reference(value) and field.limits_of(_type_beside(request, path)).allows_asset:
-                    yield path, value
-
-
-def only_uploaded(request: Mapping[str, Json], schema: RequestSchema) -> Iterator[JsonPath]:
-    """Yield the paths of a request's references that can't be sent inside it."""
-    for field in schema.media_fields:
-        for path, value in find_values(request, field.path):
-            limits = field.limits_of(_type_beside(request, path))
-            if is_file_reference(value) and not limits.allows_data_uri:
-                yield path
-
-
-def _references(value: Json, path: JsonPath = ()) -> Iterator[tuple[JsonPath, Mapping[str, Json]]]:
-    if is_file_reference(value):
-        yield path, value
-    elif isinstance(value, dict | list):
-        for key, child in value.items() if isinstance(value, dict) else enumerate(value):
-            yield from _references(child, (*path, key))
-
-
-def render_request(
-    request: Mapping[str, Json], addresses: Mapping[JsonPath, str] = _NO_ADDRESSES
-) -> dict[str, Json]:
-    """
-    Replace each local file of a request by its address, or else by a data URI.
-
-    It reads, hashes and encodes files: call it in a thread.
-
-    Args:
-        addresses: Of the files that were uploaded, by their paths in the request.
-
-    Raises:
-        FileChanged: A file is missing, unreadable, or not what it was when it was checked.
-    """
-    for path, address in addresses.items():
-        request = _replaced(request, path, address)
-    rendered: dict[str, Json] = _rendered(request)
-    return rendered
-
-
-def _type_beside(request: Mapping[str, Json], path: JsonPath) -> str:
-    """Return the ``type`` of the item that a value is in, or "" if it has none."""
-    item: Json = request
-    for step in path[:-1]:
-        item = item[step]
-    kind = item.get("type") if isinstance(item, dict) else None
-    # A voice is an audio, whatever the item is.
-    return kind if isinstance(kind, str) and path[-1] == "url" else ""
 
 
 def _total_findings(
@@ -256,49 +179,3 @@ def _reference(media: LocalMedia) -> dict[str, Json]:
 
 def _data_uri_bytes(media: LocalMedia) -> int:
     return len(f"data:{media.media_type};base64,") + 4 * ((media.bytes + 2) // 3)
-
-
-def _replaced(value: Json, path: JsonPath, new: Json) -> Json:
-    """Copy a value with a new one at a path; what is not on the path is shared."""
-    if not path:
-        return new
-    copy = value.copy()
-    copy[path[0]] = _replaced(value[path[0]], path[1:], new)
-    return copy
-
-
-def _rendered(value: Json) -> Json:
-    if isinstance(value, dict):
-        if is_file_reference(value):
-            return _data_uri(value)
-        return {key: _rendered(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_rendered(item) for item in value]
-    return value
-
-
-def read_checked(reference: Mapping[str, Json]) -> bytes:
-    """
-    Read the file of a reference.
-
-    Raises:
-        FileChanged: It is missing, unreadable, or not what it was when it was checked.
-    """
-    path = reference[FILE_KEY]
-    try:
-        with open_regular(path) as stream:
-            content = stream.read(reference["bytes"] + 1)
-    except OSError as error:
-        raise FileChanged(
-            f"the local file {path} can't be read any more: {error.strerror or error}"
-        ) from error
-    if hashlib.sha256(content).hexdigest() != reference["sha256"]:
-        raise FileChanged(f"the local file {path} has changed since it was checked")
-    return content
-
-
-def _data_uri(reference: Mapping[str, Json]) -> str:
-    content = read_checked(reference)
-    # The vendor's page names the format of a data URI, not the type that is registered for it.
-    media_type = reference["media_type"].replace("audio/mpeg", "audio/mp3")
-    return f"data:{media_type};base64,{base64.b64encode(content).decode('ascii')}"

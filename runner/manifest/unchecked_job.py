@@ -58,7 +58,7 @@ def request_digest(request: Mapping[str, Json]) -> str:
     Hash a request: 128 bits of BLAKE2b in hex, the same for every order of its keys.
 
     Raises:
-        ValueError: As for `canonical_text`.
+        ValueError: As for `canonical_json`.
 
     A local file is the same under every path:
 
@@ -107,7 +107,7 @@ class DigestTemplate:
         Return `request_digest` of one of these requests.
 
         Raises:
-            ValueError: As for `canonical_text`.
+            ValueError: As for `canonical_json`.
             KeyError: The request lacks a key.
         """
         pieces = self._pieces.copy()

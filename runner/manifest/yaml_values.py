@@ -7,7 +7,7 @@ find any position for a problem (`yaml_parser.find_events`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
@@ -146,25 +146,21 @@ class ValueBuilder(Struct):
         self.events.append(root)
         return root
 
-    def read_keys(self) -> Iterator[tuple[str | None, Any, Any]]:
+    def read_key(self) -> tuple[str | None, Any, Any] | None:
         """
-        Read the keys of the outermost mapping; the caller reads each value before the next key.
+        Read the next key of the outermost mapping, after the value of the one before; return None at the end.
 
-        Yields:
+        Returns:
             The key, or None if it is invalid, which was reported; its event; and the first one of its value.
         """
-        while True:
-            event = self.next_event()
-            self.events.append(event)
-            if event.__class__ is MappingEndEvent:
-                return
-            if _is_merge(event):
-                self._error(
-                    event, "<< is not allowed for the keys of the manifest itself", "write the keys out"
-                )
-                yield None, event, self.next_event()
-            else:
-                yield self._uncommon_key(event, depth=1), event, self.next_event()
+        event = self.next_event()
+        self.events.append(event)
+        if event.__class__ is MappingEndEvent:
+            return None
+        if _is_merge(event):
+            self._error(event, "<< is not allowed for the keys of the manifest itself", "write the keys out")
+            return None, event, self.next_event()
+        return self._uncommon_key(event, depth=1), event, self.next_event()
 
     def read_end(self) -> None:
         """Make sure that nothing follows the outermost mapping."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
 from types import MappingProxyType
 from typing import Any
@@ -116,13 +116,9 @@ RECORD_COLUMNS = (
 _STATES = {state.value: state for state in State}
 _KINDS = {kind.value: kind for kind in AssetKind}
 
-# Created once: `json.dumps` creates one for each call with options.
-_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
-
-
-def canonical(value: Json) -> str:
-    """Encode as JSON, always in the same form, so that two texts can be compared."""
-    return _ENCODER.encode(value)
+# Created once: `json.dumps` creates an encoder for each call with options.
+canonical: Callable[[Json], str] = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+"""Encodes as JSON, always in the same form, so that two texts can be compared."""
 
 
 def parse(text: str) -> dict[str, Json]:

@@ -98,6 +98,7 @@ def test_a_real_run_imports_no_simulator_and_no_report(tmp_path: Path) -> None:
         "jsonschema",
         "imagesize",
         "ctypes",
+        "runner.manifest.local_files",
         "runner.report.page",
         "runner.report.csv_table",
         "runner.report.junit",

@@ -253,6 +253,19 @@ jobs:
     assert peak - before < 30 * count
 
 
+def test_jobs_are_counted_while_they_are_read(tmp_path: Path) -> None:
+    """Valid jobs are counted at the first and at every 10,000th, for people who wait."""
+    (tmp_path / "m.yaml").write_text(
+        f"version: 1\njobs:\n{job(None, more=', repeat: 10001')}", encoding="utf-8"
+    )
+    manifest = load(tmp_path / "m.yaml", fail, variables={}, today=date(2026, 11, 21))
+    counts: list[int] = []
+
+    jobs = sum(1 for _ in manifest.jobs(fail, on_count=counts.append))
+
+    assert (10_001, [0, 10_000]) == (jobs, counts)
+
+
 def test_problems_are_bounded() -> None:
     """Everything is counted and handed on, and a limited number kept; warnings do not displace errors."""
     handed_on: list[Problem] = []

@@ -11,7 +11,7 @@ import pytest
 
 from runner.core.model import Json, has_files
 from runner.errors import FileChanged
-from runner.manifest.local_files import render_request
+from runner.manifest.file_references import render_request
 from runner.manifest.local_media import image_format
 from tests.manifest.helpers import SEEDANCE, ReadManifest, png, read_jobs
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from runner.core.settings import Inputs
-from runner.manifest.local_files import render_request, uploads_in
+from runner.manifest.file_references import render_request, uploads_in
 from runner.schema.catalog import load_catalog
 from tests.manifest.helpers import png, problems_of, read_jobs
 from tests.media.samples import clip, mp3, wav
