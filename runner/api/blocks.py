@@ -28,7 +28,7 @@ from runner.core.model import FailureClass, JobRecord, Verdicts
 from runner.report.page_data import MAX_JOBS, Totals, row_bytes
 from runner.results.writers import ResultsWriter
 from runner.store import query
-from runner.store.changes import count_jobs
+from runner.store.freshness import count_jobs
 from runner.store.store import Store
 
 BLOCK_JOBS = 500

@@ -40,7 +40,7 @@ from runner.results.verdicts import known_verdicts
 from runner.results.writers import Splicer, atomic_write, translate_disk_full
 from runner.schema.catalog import load_catalog
 from runner.store import query
-from runner.store.changes import all_blocks
+from runner.store.freshness import all_blocks
 
 
 class FinalFiles:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import cached_property
 
 import msgspec
 
@@ -41,8 +43,6 @@ class Outputs:
         self._facts = facts
         self._min_jobs, self._block_jobs = min_jobs, block_jobs
         self._run = facts.settings.name
-        # A connection of its own, since lines are appended in another thread than the engine's.
-        self._reader = connect_beside(store.run_dir)
         self._writer: ResultsWriter | None = None
         self._blocks: AppendedBlocks | None = None
         # Before lines are appended.
@@ -51,7 +51,13 @@ class Outputs:
     def close(self) -> None:
         """Close the files."""
         self._close_writer()
-        self._reader.close()
+        if "_reader" in vars(self):
+            self._reader.close()
+
+    @cached_property
+    def _reader(self) -> sqlite3.Connection:
+        """A connection of its own, since lines are appended in another thread than the engine's."""
+        return connect_beside(self._run_dir)
 
     def append(self, seqs: Mapping[str, int]) -> dict[str, Delivered]:
         """

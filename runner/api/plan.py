@@ -46,7 +46,7 @@ from runner.manifest.loader import Manifest, ProblemCollector, load
 from runner.schema.price_tables import pricer_for
 from runner.store import query
 from runner.store.database import connect_empty, connect_reader, translated
-from runner.store.evidence import require_current, require_database
+from runner.store.freshness import require_current, require_database
 from runner.store.lock import holder_of
 from runner.store.sync import SyncReport, compare
 

@@ -36,7 +36,7 @@ from runner.results.verdicts import known_verdicts, read_verdicts
 from runner.results.writers import atomic_write
 from runner.store import query
 from runner.store.database import reading
-from runner.store.evidence import has_derived_files
+from runner.store.freshness import has_derived_files
 from runner.store.store import Store
 
 MAX_STEP_SUMMARY_BYTES = 1 << 20

@@ -39,7 +39,7 @@ from runner.manifest.unchecked_job import request_digest
 from runner.results.inline_media import restore_inline_media
 from runner.store import query, work_list
 from runner.store.database import not_a_run, reading
-from runner.store.evidence import jobs_with_unknown_assets
+from runner.store.freshness import jobs_with_unknown_assets
 from runner.store.journal import Journal
 from runner.store.lock import Place
 from runner.store.store import Store

@@ -30,7 +30,7 @@ from runner.engine.events import ignore
 from runner.errors import RunDirError, RunnerError, StoreMissing
 from runner.store import query
 from runner.store.database import reading
-from runner.store.evidence import require_database
+from runner.store.freshness import require_database
 from runner.store.store import Store
 
 _MAX_RUNS = 100

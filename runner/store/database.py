@@ -29,7 +29,7 @@ from runner.core.sanitize import command_text
 from runner.disk import MOVED_HINT, sync_folder
 from runner.errors import DiskFull, RunDirError, RunLocked, StoreDamaged, StoreMissing, StoreTooNew
 from runner.store import query
-from runner.store.evidence import require_current
+from runner.store.freshness import require_current
 from runner.store.tables import APPLICATION_ID, FORMAT, LATER_ADDITIONS, SCHEMA
 
 _LATER_TABLES = dict(re.findall(r"CREATE TABLE IF NOT EXISTS (\w+) (\([^;]+)", LATER_ADDITIONS))

@@ -25,7 +25,7 @@ from runner.errors import RunDirError, StoreMissing
 from runner.store import rows
 from runner.store.costs import SAVE_COSTS
 from runner.store.database import connect_reader, translated
-from runner.store.evidence import read_epoch
+from runner.store.freshness import read_epoch
 from runner.store.journal import RECORDS_WORTH_A_BASE, Contents, Journal
 from runner.store.query import task_owner
 from runner.store.rows import BulkStatement, Row

@@ -16,7 +16,6 @@ from runner.core.model import Asset, AssetKind, Attempt, Job, Json
 from runner.core.sanitize import command_text
 from runner.errors import RunDirError, RunnerError
 from runner.store import files, query, rows, takes
-from runner.store.changes import ChangedJobs
 from runner.store.costs import CostKeeper
 from runner.store.database import (
     connect_both,
@@ -24,8 +23,14 @@ from runner.store.database import (
     delete_unused,
     translated,
 )
-from runner.store.evidence import EpochFile, has_derived_files, require_database, results_fingerprint
 from runner.store.files import Upload
+from runner.store.freshness import (
+    ChangedJobs,
+    EpochFile,
+    has_derived_files,
+    require_database,
+    results_fingerprint,
+)
 from runner.store.journal import Journal
 from runner.store.local_view import (
     JOURNAL,
@@ -115,14 +120,14 @@ class Store:
             )
             stack.callback(self._connection.close)
             stack.callback(self.reader.close)
-            self._epoch_file = stack.enter_context(closing(EpochFile(self.run_dir)))
-            self._epoch_file.record_opening(self._connection)
             self.meta = meta = query.meta(self.reader)
             self.has_attempts = query.has_attempts(self.reader)
             self._task_owners = query.TaskOwners(self.reader)
             self.is_rebuilt = REBUILT in meta
             has_blocks = (self.run_dir / BLOCKS_NAME).exists()
             self.was_finished = "finished" in meta and not self.is_rebuilt and has_blocks
+            self._epoch_file = stack.enter_context(closing(EpochFile(self.run_dir)))
+            self._epoch_file.record_opening(self._connection)
             self.changed = ChangedJobs(is_known=self.was_finished)
             if RETIRED in meta and not self._may_be_retired:
                 raise RunDirError(

@@ -17,7 +17,7 @@ from runner.core.estimate import CostEstimate
 from runner.core.lifecycle import Event, State, Step, advance, next_step, recovery, sources
 from runner.core.model import NEVER_RESUBMITTED, Attempt, Failure, FailureClass, Job, JobRecord, has_files
 from runner.store import costs, rows
-from runner.store.evidence import PAID
+from runner.store.freshness import PAID
 from runner.store.work_list import LOST_WITH_TASK, sql_glob
 
 

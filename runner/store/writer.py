@@ -86,7 +86,7 @@ class Writer:
     remains so, and every caller gets the error.
 
     Args:
-        on_commit: Gets the epoch of each commit that is durable; called in the thread. See `evidence`.
+        on_commit: Gets the epoch of each commit that is durable; called in the thread. See `freshness`.
         journal: Where each commit is made durable first, off this machine; None without one.
 
     Attributes:

@@ -52,6 +52,7 @@ class Submitter(Struct, frozen=True):
             RunDirError: The run directory is no longer at its path; nothing was sent.
             RunnerError: The store can't be written; if the POST was accepted, the job has its task id all the same.
         """
+        note_intent()
         secret = self.keys.secret(key)
         job.attempt += 1
         job.key = key
@@ -59,7 +60,6 @@ class Submitter(Struct, frozen=True):
         job.transition(Event.INTENT)
         try:
             commit = self.store.save(job, Attempt(job.attempt, sent_at, "pending", key=key))
-            note_intent()
             await self.store.durable(commit)
             self.store.require_in_place(commit)
         except BaseException:
@@ -158,7 +158,7 @@ def boot_time() -> float:
 
 
 def note_intent() -> None:
-    """Note that the current task saves the intent to submit a job."""
+    """Note that the current task is about to save the intent to submit a job."""
     _SAVED_AT.set(boot_time())
 
 
