@@ -139,7 +139,7 @@ def _lack_of_space(store: Store) -> Stop | None:
     # If it is full, what the store sets aside did not fit.
     reserve = RESERVE_BYTES if store.is_disk_full else reserve_bytes(store.run_dir)
     free = disk_usage(store.run_dir).free
-    if free >= reserve or not work_list.has_pending(store.reader, job_filter):
+    if free >= reserve:
         return None
     message = f"{store.run_dir} has {format_size(free)} free, less than the reserve of {format_size(reserve)}"
     return Stop(StopReason.DISK, f"{message}; nothing was submitted", FREE_SPACE_HINT)
