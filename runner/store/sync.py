@@ -146,20 +146,20 @@ def _refuse_shared_tasks(connection: sqlite3.Connection) -> None:
 def save_invalid(connection: sqlite3.Connection, records: Iterable[JobRecord], *, at: float) -> None:
     """Save the invalid jobs of a manifest as failed, after `sync`; one of which something was sent stays removed."""
     for record in records:
-        if not import_records(connection, [record], at=at) and record.error is not None:
-            connection.execute(
-                "UPDATE jobs SET is_gone = 0, idx = ?, state = ?, error_class = ?, error = ?, "
-                "finished_at = coalesce(finished_at, ?) WHERE job_id = ? AND state IN ('pending', 'failed') "
-                f"AND task_id IS NULL AND {_ATTEMPTS} = 0",
-                (
-                    record.index,
-                    record.state.value,
-                    record.error.cls.value,
-                    rows.failure_text(record.error),
-                    at,
-                    record.job_id,
-                ),
-            )
+        if import_records(connection, [record], at=at) or record.error is None:
+            continue
+        now = record.index, record.digest, record.model, has_files(record.request)
+        why = record.error.cls.value, rows.failure_text(record.error), at
+        found = connection.execute(
+            "UPDATE jobs SET is_gone = 0, idx = ?, digest = ?, model = ?, has_files = ?, state = 'failed', "
+            "error_class = ?, error = ?, finished_at = coalesce(finished_at, ?) WHERE job_id = ? "
+            f"AND state IN ('pending', 'failed') AND task_id IS NULL AND {_ATTEMPTS} = 0 RETURNING seq",
+            (*now, *why, record.job_id),
+        ).fetchone()
+        if found is not None:
+            # The request that it had before is a changed one, and makes it pending again.
+            request = rows.canonical(record.request)
+            connection.execute("UPDATE specs SET request = ? WHERE seq = ?", (request, *found))
 
 
 def compare(

@@ -43,6 +43,25 @@ def test_skip_invalid_records_every_job_that_is_left_out(
     assert '"job_id":"unknown","index":2,"status":"succeeded"' in Path("out/results.jsonl").read_text()
 
 
+@pytest.mark.parametrize("mistake", ["seconds: 99", "seconds: '${nothing}'"])
+def test_job_that_was_invalid_in_between_is_submitted(
+    mistake: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once the manifest has the request again with which the job was pending, it is pending again."""
+    monkeypatch.chdir(tmp_path)
+    manifest, valid = Path("skip.yaml"), "seconds: 5"
+    jobs = [f"  - {{id: {n}, request: {{model: wan2.7-t2v, prompt: {n}, {valid}}}}}\n" for n in "ab"]
+    manifest.write_text("version: 1\njobs:\n" + "".join(jobs))
+    command = ("run", manifest, "-o", "out", "--simulate", "--skip-invalid")
+    assert 6 == runner(*command, "--limit", "0").exit_code
+
+    manifest.write_text(manifest.read_text().replace(valid, mistake, 1))
+    assert 1 == runner(*command).exit_code
+    manifest.write_text(manifest.read_text().replace(mistake, valid))
+
+    assert 0 == runner(*command).exit_code
+
+
 @pytest.mark.parametrize("header", ["budget: {run: 5}", "limits: {submit: 60}", "limts: {submit: 1/s}"])
 def test_skip_invalid_leaves_no_setting_out(
     header: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
