@@ -112,7 +112,7 @@ def _blocking(start: Callable[_Arguments, Coroutine[Any, Any, RunResult]]) -> Ca
         with suppress(RuntimeError):
             asyncio.get_running_loop()
             raise UsageError(
-                f"runner.{name} can't wait here, because an event loop is running, as in a notebook",
+                f"runner.{name} can't wait where an event loop is running, as in a notebook; use runner.{name}_async",
                 hint=f"write: await runner.{name}_async(...)",
             )
         try:

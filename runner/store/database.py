@@ -29,7 +29,7 @@ from runner.core.sanitize import command_text
 from runner.disk import MOVED_HINT, sync_folder
 from runner.errors import DiskFull, RunDirError, RunLocked, StoreDamaged, StoreMissing, StoreTooNew
 from runner.store import query
-from runner.store.freshness import require_current
+from runner.store.freshness import require_current, require_database
 from runner.store.tables import APPLICATION_ID, FORMAT, LATER_ADDITIONS, SCHEMA
 
 _LATER_TABLES = dict(re.findall(r"CREATE TABLE IF NOT EXISTS (\w+) (\([^;]+)", LATER_ADDITIONS))
@@ -112,6 +112,7 @@ def connect_reader(run_dir: Path, *, with_temp_tables: bool = False) -> sqlite3.
     """
     path = run_dir / DB_NAME
     if not path.exists():
+        require_database(run_dir)
         raise not_a_run(run_dir)
     with translated(path):
         connection = _connect_to_read(path)

@@ -169,7 +169,7 @@ def test_options_take_the_texts_of_the_command_line() -> None:
 
 
 def test_a_running_loop_is_an_error_that_names_the_way_out(tmp_path: Path) -> None:
-    """In a notebook `run` can't wait; the hint names `run_async`, and nothing is left un-awaited."""
+    """In a notebook `run` can't wait; the error names `run_async`, and nothing is left un-awaited."""
 
     async def notebook() -> None:
         runner.run("m.yaml", output=tmp_path)
@@ -177,6 +177,7 @@ def test_a_running_loop_is_an_error_that_names_the_way_out(tmp_path: Path) -> No
     with pytest.raises(runner.UsageError, match="event loop is running") as error:
         asyncio.run(notebook())
 
+    assert "use runner.run_async" in str(error.value)
     assert "await runner.run_async(...)" in (error.value.hint or "")
 
 

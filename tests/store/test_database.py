@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from runner.core.filenames import DB_NAME, LOCK_NAME
+from runner.core.filenames import DB_NAME, LOCK_NAME, RESULTS_NAME
 from runner.errors import DiskFull, RunDirError, RunLocked, RunnerError, StoreDamaged, StoreMissing
 from runner.store import query
 from runner.store.database import (
@@ -233,6 +233,11 @@ def test_reader_of_no_run_says_so(tmp_path: Path) -> None:
     """A directory without run.db is none of a run, one with an empty one is of a run that has not begun."""
     with pytest.raises(StoreMissing, match="it has no run.db"):
         connect_reader(tmp_path)
+
+    (tmp_path / RESULTS_NAME).touch()
+    with pytest.raises(StoreMissing, match="has results.jsonl but no run.db") as refused:
+        connect_reader(tmp_path)
+    assert f"runner rerun {tmp_path / RESULTS_NAME} -o NEW" in str(refused.value.hint)
 
     (tmp_path / DB_NAME).touch()
     with pytest.raises(StoreMissing, match="is empty"):
