@@ -53,7 +53,7 @@ def write_html(run_dir: Path, *, now_at: float) -> Path:
     """
     out = run_dir / REPORT_NAME
     page, info = build_page(run_dir, PosterMaker(run_dir), now_at=now_at)
-    with _writing(out):
+    with _writing(out, hint="check the directory's owner and permissions, or report on a copy of it"):
         write_page(page, out, info)
     return out
 
@@ -183,13 +183,11 @@ def open_report(run_dir: Path) -> Iterator[OpenReport]:
 
 
 @contextmanager
-def _writing(out: Path) -> Iterator[None]:
+def _writing(out: Path, *, hint: str = "name another file") -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise ReportError(
-            f"{out} can't be written: {error.strerror or error}", hint="name another file"
-        ) from error
+        raise ReportError(f"{out} can't be written: {error.strerror or error}", hint=hint) from error
 
 
 MAX_POSTERS = 1_000

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
+from functools import cache
 from typing import Any
 
 from jsonschema import Draft202012Validator
@@ -224,14 +225,7 @@ class _SchemaError:
         is_request = self._root == "request"
         if (is_request and self.path) or self._root not in ("the manifest", "the job", "request"):
             return None
-        manifest = load_catalog().document("manifest")
-        if key in manifest["$defs"]["job"]["properties"]:
-            return "it belongs to a job, beside request:"
-        top = manifest["properties"]
-        if key in top:
-            return "it belongs to the manifest, beside jobs:"
-        sections = (name for name in top if key in top[name].get("properties", ()) and not is_request)
-        return next((f"it belongs under {name}:" for name in sections), None)
+        return _places(with_sections=not is_request).get(key)
 
     def _missing_keys(self) -> Iterator[Finding]:
         required = self.expected
@@ -264,6 +258,19 @@ class _SchemaError:
         return template.format(
             value=format_value(self.value), length=length, model=self.subject or "this model"
         )
+
+
+@cache
+def _places(*, with_sections: bool) -> dict[str, str]:
+    """Return where each key of a manifest belongs, of a job or the whole, and of its sections if wanted."""
+    document = load_catalog().document("manifest")
+    top = document["properties"]
+    sections = {key: name for name in reversed(top) for key in top[name].get("properties", ())}
+    return {
+        **({key: f"it belongs under {name}:" for key, name in sections.items()} if with_sections else {}),
+        **dict.fromkeys(top, "it belongs to the manifest, beside jobs:"),
+        **dict.fromkeys(document["$defs"]["job"]["properties"], "it belongs to a job, beside request:"),
+    }
 
 
 Sentence = tuple[str, str | None]

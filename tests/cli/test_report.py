@@ -177,3 +177,10 @@ def test_a_file_that_can_not_be_written(run_dir: Path) -> None:
 
     assert 2 == result.exit_code
     assert result.stderr.startswith("error[report]: nowhere/junit.xml can't be written")
+    assert "name another file" in result.stderr
+
+    (run_dir / "report.html").mkdir()
+    result = runner("report", run_dir)
+
+    assert f"{run_dir}/report.html can't be written" in result.stderr
+    assert "or report on a copy of it" in result.stderr

@@ -42,18 +42,22 @@ OF_FILES = {"runner.manifest.local_files", "imagesize"}
 """Modules that only some manifests need."""
 
 
-def _imported(code: str, folder: Path, among: set[str]) -> set[str]:
-    """Run code in a new interpreter, and return which of some modules it imported."""
-    script = f"import sys\n{code}\nprint(*({among!r} & sys.modules.keys()))"
-    result = subprocess.run(
-        [sys.executable, "-c", script],
+def _run(code: str, folder: Path, *, check: bool = False) -> subprocess.CompletedProcess[str]:
+    """Run code in a new interpreter."""
+    return subprocess.run(
+        [sys.executable, "-c", code],
         cwd=folder,
         env={"PYTHONPATH": str(ROOT)},
-        check=True,
+        check=check,
         capture_output=True,
         text=True,
     )
-    return set(result.stdout.split()) & among
+
+
+def _imported(code: str, folder: Path, among: set[str]) -> set[str]:
+    """Run code in a new interpreter, and return which of some modules it imported."""
+    script = f"import sys\n{code}\nprint(*({among!r} & sys.modules.keys()))"
+    return set(_run(script, folder, check=True).stdout.split()) & among
 
 
 def _command(*arguments: str) -> str:
@@ -152,14 +156,7 @@ main()
 )
 def test_interrupt_while_modules_are_imported(module: str, statement: str, tmp_path: Path) -> None:
     """Ctrl-C during the start prints one line, whatever Python makes of it, and the exit code is that of an interrupt."""
-    result = subprocess.run(
-        [sys.executable, "-c", INTERRUPT.format(module=module, statement=statement)],
-        cwd=tmp_path,
-        env={"PYTHONPATH": str(ROOT)},
-        check=False,
-        capture_output=True,
-        text=True,
-    )
+    result = _run(INTERRUPT.format(module=module, statement=statement), tmp_path)
 
     assert (130, "interrupted") == (result.returncode, result.stderr.strip())
 
@@ -176,13 +173,6 @@ main()
 
 def test_interrupt_at_exit(tmp_path: Path) -> None:
     """Ctrl-C while libraries clean up prints no traceback: it ends the process as a shell expects it."""
-    result = subprocess.run(
-        [sys.executable, "-c", INTERRUPT_AT_EXIT],
-        cwd=tmp_path,
-        env={"PYTHONPATH": str(ROOT)},
-        check=False,
-        capture_output=True,
-        text=True,
-    )
+    result = _run(INTERRUPT_AT_EXIT, tmp_path)
 
     assert (-signal.SIGINT, "") == (result.returncode, result.stderr)
