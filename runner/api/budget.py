@@ -25,7 +25,7 @@ from runner.engine.allowance import Allowance
 from runner.engine.budget import RunBudget
 from runner.errors import NotConfirmed, UsageError
 from runner.jsontext import loads
-from runner.schema.price_tables import Pricer, pricer_for
+from runner.schema.price_tables import Pricer, pricer_for, shipped_prices
 from runner.store import costs, work_list
 from runner.store.ledger import LedgerLimits
 from runner.store.store import Store
@@ -73,7 +73,7 @@ class Currency(Struct, frozen=True):
     process: Money | None
 
 
-def currency_of(settings: Settings, options: RunOptions, pricer: Pricer) -> Currency:
+def currency_of(settings: Settings, options: RunOptions) -> Currency:
     """
     Return the currency of the budgets; None if there is no budget.
 
@@ -83,7 +83,7 @@ def currency_of(settings: Settings, options: RunOptions, pricer: Pricer) -> Curr
     budget, most = settings.budget, options.max_cost
     if budget is None and most is None:
         return Currency(None, None)
-    name = (budget.currency if budget is not None else None) or pricer.tables[0].currency
+    name = (budget.currency if budget is not None else None) or (settings.prices or shipped_prices()).currency
     if most is not None and most.currency not in ("", name):
         if budget is not None and budget.currency is not None:
             raise UsageError(f"--max-cost {most} has another currency than the budget, {name}")
@@ -115,10 +115,10 @@ def check_cost(
         return
     jobs = sum(work_list.pending_by_model(reader, scope).values())
     jobs = jobs if options.limit is None else min(jobs, options.limit)
-    pricer = pricer_for(settings)
-    currency = currency_of(settings, options, pricer).name
+    currency = currency_of(settings, options).name
     if not jobs:
         return
+    pricer = pricer_for(settings)
     unknown = None if settings.budget is None else settings.budget.unknown
     cost = pending_cost(reader, pricer, scope, unknown=unknown, limit=jobs)
     if currency is not None:
@@ -174,8 +174,8 @@ async def open_budget(
     Raises:
         LedgerError: The ledger can't be used; nothing was submitted.
     """
+    currency = currency_of(settings, options)
     pricer = pricer_for(settings)
-    currency = currency_of(settings, options, pricer)
     budget = settings.budget or Budget()
 
     def smaller(left: int) -> str:

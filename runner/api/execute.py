@@ -83,14 +83,19 @@ async def execute(
         RunnerError: It could not begin.
     """
     started_at, observe = time.monotonic(), callbacks.observe
-    work = Work(store, config, options, job_filter, observe, governor)
+    has_checks = bool(config.settings.checks) or config.hook is not None
+    work = Work(store, config, options, job_filter, observe, governor, has_checks)
     if config.origin.asset_store is not None and not config.origin.asset_store.keeps_local:
         remove_uploaded(store, config)
     outputs = Outputs(store, config)
     try:
         engine: Engine | None = None
         has_pending = work_list.has_pending(store.reader, job_filter)
-        if not (has_pending or _has_tasks(store, job_filter) or _are_checks_left(store, config, job_filter)):
+        if not (
+            has_pending
+            or _has_tasks(store, job_filter)
+            or (has_checks and next(unchecked(store.reader, job_filter), None) is not None)
+        ):
             await in_thread(settle_ledger, store, config.settings, governor)
         else:
             settings, is_simulated = config.settings, config.origin.is_simulated
@@ -153,7 +158,7 @@ def _has_tasks(store: Store, job_filter: JobFilter) -> bool:
 
 
 class Work(Struct, frozen=True):
-    """What `execute` was called with."""
+    """What `execute` was called with, and whether videos are checked, or shown to a command."""
 
     store: Store
     config: RunConfig
@@ -161,19 +166,14 @@ class Work(Struct, frozen=True):
     job_filter: JobFilter
     observe: Observer
     governor: LeasedGovernor | None
+    has_checks: bool
 
 
 @asynccontextmanager
 async def _engine(work: Work, outputs: Outputs, *, resubmit_lost: bool) -> AsyncIterator[Engine]:
     """Open everything that a run needs, in the order in which it is closed again."""
     store, config, observe = work.store, work.config, work.observe
-    own = config.settings
-    if work.governor is not None:
-        # It has the limits and the budget of all shards, but for polls.
-        poll_per_s = own.limits.poll_per_s / work.governor.at_once
-        own = replace(own, limits=replace(own.limits, poll_per_s=poll_per_s))
-    elif config.origin.shard is not None:
-        own = divided(own, config.origin.shard)
+    own = _own_share(work)
     async with AsyncExitStack() as stack:
         settings, base_url = own, config.gateway
         if config.origin.is_simulated:
@@ -184,22 +184,11 @@ async def _engine(work: Work, outputs: Outputs, *, resubmit_lost: bool) -> Async
             open_budget(store, own, work.options, work.job_filter, work.governor)
         )
         await stack.enter_async_context(store)
-        now = steps.clock.now()
-        if store.has_attempts and (
-            lost := list(work_list.lost_jobs(store.reader, waiting_since=now, scope=work.job_filter))
-        ):
-            await poll_lost_tasks(
-                lost,
-                store,
-                steps.poller,
-                steps.clock,
-                observe,
-                poll_per_s=settings.limits.poll_per_s,
-                resubmit=resubmit_lost,
-            )
+        if store.has_attempts:
+            await _poll_lost(work, steps, settings.limits.poll_per_s, resubmit=resubmit_lost)
         on_success: Callable[[Job], None] = ignore
         finish = None
-        if _has_checks(config):
+        if work.has_checks:
             from runner.api.video_checks import finish_checks, running_checks
 
             checks = await stack.enter_async_context(running_checks(store, config, work.job_filter, observe))
@@ -209,10 +198,21 @@ async def _engine(work: Work, outputs: Outputs, *, resubmit_lost: bool) -> Async
             from runner.api.inputs import open_uploads
 
             inputs = await open_uploads(stack, work, steps, settings, settings.inputs)
+        learned: Mapping[str, float] = {}
+        if not config.origin.is_simulated:
+            known, is_shard = store.meta.get(LEARNED), config.origin.shard is not None
+            learned = read_learned(
+                known,
+                base_url,
+                steps.keys.fingerprints,
+                submit_per_s=work.options.submit_rate,
+                is_shard=is_shard,
+            )
         context = _context(
             work,
             settings,
             steps,
+            learned=learned,
             inputs=inputs,
             append=outputs.append,
             budget=budget,
@@ -220,7 +220,7 @@ async def _engine(work: Work, outputs: Outputs, *, resubmit_lost: bool) -> Async
         )
         engine = Engine(context)
         try:
-            async with _connected(engine, work.governor, allowance, context.learned):
+            async with _connected(engine, work.governor, allowance, learned):
                 yield engine
                 if finish is not None:
                     await finish(engine, observe)
@@ -228,12 +228,23 @@ async def _engine(work: Work, outputs: Outputs, *, resubmit_lost: bool) -> Async
             _save_learned(work, engine, steps)
 
 
-def _has_checks(config: RunConfig) -> bool:
-    return bool(config.settings.checks) or config.hook is not None
+async def _poll_lost(work: Work, steps: JobSteps, poll_per_s: float, *, resubmit: bool) -> None:
+    store, clock = work.store, steps.clock
+    lost = list(work_list.lost_jobs(store.reader, waiting_since=clock.now(), scope=work.job_filter))
+    if lost:
+        await poll_lost_tasks(
+            lost, store, steps.poller, clock, work.observe, poll_per_s=poll_per_s, resubmit=resubmit
+        )
 
 
-def _are_checks_left(store: Store, config: RunConfig, job_filter: JobFilter) -> bool:
-    return _has_checks(config) and next(unchecked(store.reader, job_filter), None) is not None
+def _own_share(work: Work) -> Settings:
+    """Return the settings of a run, or of its shard, with its part of the limits."""
+    settings, shard = work.config.settings, work.config.origin.shard
+    if work.governor is not None:
+        # It has the limits and the budget of all shards, but for polls.
+        poll_per_s = settings.limits.poll_per_s / work.governor.at_once
+        return replace(settings, limits=replace(settings.limits, poll_per_s=poll_per_s))
+    return settings if shard is None else divided(settings, shard)
 
 
 async def _simulated(stack: AsyncExitStack, work: Work, settings: Settings) -> tuple[Settings, str]:
@@ -251,21 +262,13 @@ def _context(
     settings: Settings,
     steps: JobSteps,
     *,
+    learned: Mapping[str, float],
     inputs: InputFiles | None,
     append: Callable[[Mapping[str, int]], Mapping[str, Delivered]],
     budget: RunBudget,
     on_success: Callable[[Job], None],
 ) -> EngineContext:
-    options, origin = work.options, work.config.origin
-    learned: Mapping[str, float] = {}
-    if not origin.is_simulated:
-        learned = read_learned(
-            work.store.meta.get(LEARNED),
-            steps.base_url,
-            steps.keys.fingerprints,
-            submit_per_s=options.submit_rate,
-            is_shard=origin.shard is not None,
-        )
+    options = work.options
     return EngineContext(
         settings=settings,
         learned=learned,

@@ -6,7 +6,7 @@ import asyncio
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -82,7 +82,14 @@ async def open_run(
     if journal is None and (run_dir / DB_NAME).exists():
         journal = journal_of(run_dir, options)
     with ExitStack() as stack:
-        store = await _open_store(stack, run_dir, journal, options, observe)
+        store = Store(run_dir, journal=journal, is_adopted=options.adopt_results)
+        try:
+            stack.enter_context(store)
+        except RunLocked as error:
+            if options.if_locked is not IfLocked.WAIT:
+                raise
+            observe(Notice("waiting", f"{error.message}; waiting for it"))
+            await _enter_unlocked(stack, store)
         if (known := store.note_place()) is not None:
             _warn_of_copy(store, known, observe)
         if options.adopt_results:
@@ -108,20 +115,13 @@ def _warn_of_copy(store: Store, known: Place, observe: Observer) -> None:
         observe(Notice("warning", message, "continue with one of them only: two would pay for the same jobs"))
 
 
-async def _open_store(
-    stack: ExitStack, run_dir: Path, journal: Journal | None, options: RunOptions, observe: Observer
-) -> Store:
-    is_waiting = False
+async def _enter_unlocked(stack: ExitStack, store: Store) -> None:
+    """Open a store once no other process uses it."""
     while True:
-        try:
-            return stack.enter_context(Store(run_dir, journal=journal, is_adopted=options.adopt_results))
-        except RunLocked as error:
-            if options.if_locked is not IfLocked.WAIT:
-                raise
-            if not is_waiting:
-                observe(Notice("waiting", f"{error.message}; waiting for it"))
-                is_waiting = True
-            await asyncio.sleep(RETRY_LOCK_S)
+        await asyncio.sleep(RETRY_LOCK_S)
+        with suppress(RunLocked):
+            stack.enter_context(store)
+            return
 
 
 def require_match(connection: sqlite3.Connection, glob: str | None) -> None:

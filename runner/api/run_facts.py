@@ -192,11 +192,6 @@ class KnownRun(Struct, frozen=True):
     name: str
     series: str | None = None
 
-    @property
-    def is_gone(self) -> bool:
-        """Whether its directory was moved or deleted."""
-        return not (Path(self.run_dir) / DB_NAME).exists()
-
 
 def known_run(run_dir: Path, name: str, series: str | None, shard: Shard | None = None) -> KnownRun:
     """

@@ -43,7 +43,6 @@ from runner.scale.actors import (
     serving_ledger,
 )
 from runner.scale.fleet import Fleet, merged_result
-from runner.schema.price_tables import pricer_for
 from runner.store import costs, query
 from runner.store.database import reading
 from runner.store.local_view import write_view
@@ -262,7 +261,7 @@ def _secrets(settings: Settings, environ: Mapping[str, str], *, is_simulated: bo
 def _governor_plan(run: JournaledRun, states: _States, options: RunOptions) -> GovernorPlan:
     settings = states.facts.settings
     budget = settings.budget
-    currency = currency_of(settings, options, pricer_for(settings))
+    currency = currency_of(settings, options)
     return GovernorPlan(
         settings=settings,
         shards=run.shards,

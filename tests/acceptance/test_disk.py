@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from shutil import disk_usage
 
 import pytest
 
@@ -46,14 +47,15 @@ def small_disk(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]
 
 
 def fill(disk: Path) -> Path:
-    """Use up all free space, and return the file that holds it."""
+    """Use up all free space at once, so that what the run frees stays free; return the file that holds it."""
     filler = disk / "filler"
-    with filler.open("wb", buffering=0) as file:
-        for size in (1 << 20, 1 << 12, 1):
+    with filler.open("wb") as file:
+        while free := disk_usage(disk).free:
             try:
-                while True:
-                    file.write(bytes(size))
+                os.posix_fallocate(file.fileno(), 0, free)
+                break
             except OSError as error:
+                # The run has written something since.
                 if error.errno != errno.ENOSPC:
                     raise
     return filler
@@ -73,11 +75,11 @@ def test_full_disk_stops_the_run_and_loses_nothing(small_disk: Path, tmp_path: P
             filler = fill(small_disk)
             _, stderr = process.communicate()
         again = runner("resume", run_dir)
+        filler.unlink()
         with closing(sqlite3.connect(f"file:{run_dir / 'run.db'}?mode=ro", uri=True)) as connection:
             known_tasks = {task_id for (task_id,) in connection.execute("SELECT task_id FROM jobs")}
         paid_tasks = {entry["task_id"] for entry in simulator.ledger}
 
-        filler.unlink()
         done = runner("resume", run_dir)
         paid = Counter(entry["prompt"] for entry in simulator.ledger)
 
