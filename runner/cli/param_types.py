@@ -100,13 +100,13 @@ class LazyChoice(Completed):
 
 
 def parsed_by(read: Callable[[str], Any]) -> Callable[[click.Context, click.Parameter, Any], Any]:
-    """Return the callback of an option that is parsed by a function whose ValueError is a usage error."""
+    """Return the callback of an option whose text is parsed by a function; its ValueError is a usage error."""
 
     def callback(_ctx: click.Context, _param: click.Parameter, value: Any) -> Any:
         try:
             if isinstance(value, tuple):
                 return tuple(read(text) for text in value)
-            return None if value is None else read(value)
+            return read(value) if isinstance(value, str) else value
         except ValueError as error:
             raise click.BadParameter(str(error)) from None
 

@@ -96,12 +96,12 @@ BOUNDS = (
     ),
     click.option(
         "--drain-time",
-        "drain_time",
         metavar="DURATION",
-        default=format_duration(DEFAULT_OPTIONS.drain_time),
-        show_default=True,
+        type=click.UNPROCESSED,
+        default=DEFAULT_OPTIONS.drain_time,
         callback=parsed_by(parse_duration),
-        help="How long to wait for submitted jobs after --max-runtime or --stop-at.",
+        help="How long to wait for submitted jobs after --max-runtime or --stop-at.  "
+        f"[default: {format_duration(DEFAULT_OPTIONS.drain_time)}]",
     ),
     click.option(
         "--if-locked",
