@@ -129,7 +129,7 @@ class Engine:
     def _seconds_left(
         self, pending: Mapping[str, int], limits: Limits, in_progress: int, now: float
     ) -> float | None:
-        is_out = self.admission.breaker.state is not CircuitState.CLOSED
+        is_out = self.governor.breaker.state is not CircuitState.CLOSED
         has_only_files = 0 < in_progress == self.counts[State.DOWNLOADING]
         # Nobody knows how long an outage lasts, and how long tasks took says nothing of files.
         has_pending = any(pending.values())
@@ -253,7 +253,7 @@ class Engine:
                 again.append(self.polls.schedule(now))
         if drain is None:
             again.append(self.submissions.schedule(now, backlog=backlog))
-            again.append(self.admission.stall_timer.expires_at)
+            again.append(self.governor.stall_timer.expires_at)
             self._probe_if_due(now)
         if self._is_done(drain):
             self._is_shut_down.set()
@@ -262,7 +262,7 @@ class Engine:
     def _limit_downloads(self) -> None:
         """Give the downloads in progress a last while; what they received is kept for a later run."""
         if self._grace is None:
-            self.downloads.end_pauses()
+            self._context.deliverer.pauses.end()
             self._grace = asyncio.get_running_loop().call_later(DOWNLOAD_GRACE_S, self.downloads.tasks.cancel)
         if not self._grace.cancelled() and any(
             stop.reason is StopReason.DRAIN_ENDED for stop in self._progress.stops
@@ -272,7 +272,7 @@ class Engine:
 
     def _stop_if_stalled(self, now: float) -> None:
         """Stop if the store can't be written, or the gateway has accepted nothing for too long."""
-        store, stall_timer = self._context.store, self.admission.stall_timer
+        store, stall_timer = self._context.store, self.governor.stall_timer
         if store.error is not None:
             self.stop(stop_for_store_error(store.error))
         elif store.is_disk_full:
@@ -283,12 +283,12 @@ class Engine:
 
     def _report_outage(self) -> None:
         """Report once that the gateway is down, and once that it is back."""
-        is_out = self.admission.breaker.state is not CircuitState.CLOSED
+        is_out = self.governor.breaker.state is not CircuitState.CLOSED
         if is_out == self._is_outage_reported:
             return
         self._is_outage_reported = is_out
         if is_out:
-            message = self.admission.stall_timer.last_message
+            message = self.governor.stall_timer.last_message
             self._context.observe(
                 Notice("outage", f"gateway outage: submissions are paused until it recovers ({message})")
             )
@@ -367,7 +367,7 @@ class Engine:
         self.stop(Stop(StopReason.DRAIN_ENDED, "the drain time is over"))
 
     def _probe_if_due(self, now: float) -> None:
-        at = self.admission.breaker.probe_at
+        at = self.governor.breaker.probe_at
         if self._probe_task is None and at is not None and at <= now:
             self._probe_task = asyncio.create_task(self._probe(), name="probe")
 
@@ -377,6 +377,6 @@ class Engine:
             is_healthy = await self._context.probe()
         except Exception:
             log.exception("a bug in runner ended a probe")
-        self.admission.governor.record_probe(self._context.clock.now(), is_healthy=is_healthy)
+        self.governor.record_probe(self._context.clock.now(), is_healthy=is_healthy)
         self._probe_task = None
         self._schedule_all()

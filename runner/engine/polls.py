@@ -169,7 +169,7 @@ class Polls:
             self._pacer.record_accepted(now, now - sent_at)
             if job.state is before and seen_running_s is not None:
                 self._seen_running_s[job.seq] = sent_at - job.waiting_since
-            self._admission.stall_timer.record_progress()
+            self._progress.governor.stall_timer.record_progress()
         elif isinstance(outcome, Transient) and outcome.is_throttled:
             self._record_throttled(job, outcome.retry_after_s, now, sent_at)
         if job.state is before:
