@@ -13,7 +13,7 @@ from functools import partial
 from msgspec.structs import replace
 
 from runner.core import polling
-from runner.core.lifecycle import Event, State
+from runner.core.lifecycle import Event, State, advance
 from runner.core.model import Failure, FailureClass, Job
 from runner.core.outcomes import Denied, Polled, PollOutcome, RemoteTask, Transient, Unknown
 from runner.core.pacing import Pacer
@@ -278,7 +278,7 @@ async def poll_lost_tasks(
     for job in lost:
         await clock.sleep(max(0.0, pacer.opens_at - clock.now()))
         pacer.record_sent(clock.now())
-        job.transition(Event.RESUMED)
+        job.state = advance(job.state, Event.RESUMED)
         outcome = await poller.poll(job)
         if isinstance(outcome, Polled):
             found += 1
@@ -300,6 +300,6 @@ async def poll_lost_tasks(
 
 def _requeue(job: Job) -> None:
     """Give up the task permanently; its id remains in the job's attempt."""
-    job.transition(Event.REMOTE_FAILED)
-    job.transition(Event.RERUN)
+    job.state = advance(job.state, Event.REMOTE_FAILED)
+    job.state = advance(job.state, Event.RERUN)
     job.task_id = job.other_task_id = None

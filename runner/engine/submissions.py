@@ -10,7 +10,7 @@ from functools import partial
 
 from msgspec.structs import replace
 
-from runner.core.lifecycle import Event, State
+from runner.core.lifecycle import Event, State, advance
 from runner.core.model import Failure, FailureClass, Job
 from runner.core.outcomes import Accepted, KeyRefused, NoChannel, SubmitOutcome
 from runner.core.retry import retry_wait_s
@@ -234,7 +234,7 @@ class Rerolls:
         if used >= allowed:
             return False
         before = job.state
-        job.transition(Event.RERUN)
+        job.state = advance(job.state, Event.RERUN)
         job.task_id = job.other_task_id = job.alias_id = job.odd_answer = job.finished_at = job.error = None
         store.save(job, replace(attempts[-1], error=failure))
         self._progress.record_transition(before, job)

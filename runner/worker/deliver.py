@@ -22,7 +22,7 @@ from runner.assets.publish import is_complete
 from runner.assets.request import AssetRequest, Fetched, NotFetched, PartMetadata, mismatches, part_path
 from runner.core.addresses import READY_S, NextStep, UrlSearch
 from runner.core.filenames import asset_path
-from runner.core.lifecycle import Event
+from runner.core.lifecycle import Event, advance
 from runner.core.model import Asset, AssetKind, Failure, FailureClass, Job, Json
 from runner.core.outcomes import Polled, RemoteStatus, RemoteTask, Transient
 from runner.core.retry import retry_wait_s
@@ -123,9 +123,9 @@ class Deliverer(Struct, frozen=True):
         except FileUnwritable as error:
             failure = Failure(FailureClass.DOWNLOAD_FAILED, str(error))
         if failure is not None:
-            job.transition(Event.NOT_DELIVERED)
+            job.state = advance(job.state, Event.NOT_DELIVERED)
         else:
-            job.transition(Event.DELIVERED)
+            job.state = advance(job.state, Event.DELIVERED)
             job.download_s = self.clock.now() - started_at
         job.error = failure
         job.finished_at = self.clock.wall()
