@@ -73,12 +73,6 @@ class ModelQueue(Struct):
         return self.max_in_flight is not None and self.in_flight >= self.max_in_flight
 
 
-class Chosen(Struct, frozen=True):
-    """Submit a job of this model now."""
-
-    model: str
-
-
 class Blocked(Struct, frozen=True):
     """
     Nothing can be submitted now.
@@ -143,8 +137,8 @@ class RunGovernor:
 
     def choose(
         self, queues: Sequence[ModelQueue], *, free: int, after: str | None, now: float
-    ) -> Chosen | Blocked:
-        """Choose the model of the next job, unless all are held back; see `choose_model`."""
+    ) -> str | Blocked:
+        """Return the model of the next job, unless all are held back; see `choose_model`."""
         if why := self.held_back(now):
             return Blocked(Limit.HELD, why=why)
         return choose_model(
@@ -322,7 +316,7 @@ def choose_model(
     now: float,
     opens_at: float,
     models_open_at: Mapping[str, float] = {},
-) -> Chosen | Blocked:
+) -> str | Blocked:
     """
     Return the next model that has a job, a free slot and an open pacer.
 
@@ -335,7 +329,7 @@ def choose_model(
 
     >>> queues = [ModelQueue("slow", 2, 2), ModelQueue("fast", 0)]
     >>> choose_model(queues, free=6, after="fast", now=0.0, opens_at=0.0)
-    Chosen(model='fast')
+    'fast'
     >>> choose_model(queues, free=0, after="fast", now=0.0, opens_at=0.0).by
     <Limit.IN_FLIGHT: 'in_flight'>
     """
@@ -351,7 +345,7 @@ def choose_model(
         return Blocked(Limit.RATE, opens_at)
     for queue in not_full:
         if models_open_at.get(queue.model, now) <= now:
-            return Chosen(queue.model)
+            return queue.model
     return Blocked(Limit.MODEL_RATE, min(models_open_at[queue.model] for queue in not_full))
 
 

@@ -349,10 +349,10 @@ class SharedGovernor:
         if isinstance(choice, Blocked):
             return None
         at = min(max(now, governor.pacer.opens_at), now + ahead_s)
-        self._last_model, self._has_submitted = choice.model, True
-        governor.record_sent(choice.model, at)
-        self._shards[ask.shard].permits[choice.model] += 1
-        return Permit(choice.model, at - now)
+        self._last_model, self._has_submitted = choice, True
+        governor.record_sent(choice, at)
+        self._shards[ask.shard].permits[choice] += 1
+        return Permit(choice, at - now)
 
     def _queue(self, model: str) -> ModelQueue:
         own = self._limits.models.get(model)

@@ -15,7 +15,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from runner.core.governor import Blocked, Limit, ModelQueue
-from runner.core.key_pool import KeyPool, UseKey, WaitForKey
+from runner.core.key_pool import KeyPool
 from runner.core.model import Failure, FailureClass
 from runner.core.outcomes import KeyRefused, NotSent, SubmitOutcome, Throttled
 from runner.core.settings import Limits
@@ -94,10 +94,10 @@ class Admission:
         if isinstance(choice, Blocked):
             return self._blocked(choice, pending, now)
         key = self._key_pool.pick(now)
-        if isinstance(key, UseKey):
-            self._last_model = choice.model
-            return Admitted(choice.model, key.fingerprint)
-        return NotAdmitted(key.until if isinstance(key, WaitForKey) else None, "every key is cooling down")
+        if key is None:
+            return NotAdmitted(self._key_pool.first_ready_at, "every key is cooling down")
+        self._last_model = choice
+        return Admitted(choice, key)
 
     def _queue(self, model: str) -> ModelQueue:
         queue = self._queues.get(model)
