@@ -29,7 +29,7 @@ from runner.engine.downloads import Downloads
 from runner.engine.events import Notice, Snapshot
 from runner.engine.polls import Polls
 from runner.engine.progress import JobTasks, RunProgress, stop_for_store_error, stop_for_uploads
-from runner.engine.submissions import Rerolls, Submissions
+from runner.engine.submissions import Submissions
 from runner.errors import RunnerError
 from runner.store import work_list
 from runner.store.costs import attach_costs
@@ -78,10 +78,9 @@ class Engine:
             admission,
             polling,
             on_succeeded=self.downloads.add,
-            takes_again=lambda job: self.rerolls.take_again(job),
+            takes_again=lambda job: self.submissions.take_again(job),
         )
         self.submissions = Submissions(context, progress, admission, submitting, on_accepted=self.polls.add)
-        self.rerolls = Rerolls(context, progress, self.submissions)
         self._probe_task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0

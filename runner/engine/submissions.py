@@ -110,10 +110,6 @@ class Submissions:
         else:
             self.limited_by = refused.why
 
-    def add_again(self, job: Job, text: str) -> None:
-        """Queue a pending job for another attempt, which is admitted like the first one."""
-        self._pending.defer(job, text, due=self._context.clock.now())
-
     def _admission_decision(self, now: float, backlog: int | None) -> Admitted | NotAdmitted:
         if self.left <= 0:
             return NotAdmitted(None, "")
@@ -205,23 +201,14 @@ class Submissions:
         assert job.error is not None
         self._progress.finish_unsuccessful(job, Event.RETRIES_EXHAUSTED, job.error)
 
-
-class Rerolls:
-    """
-    Makes failed jobs pending again, at most as often as `reroll` in the manifest says.
-
-    A take is an attempt like any other: it waits for its turn, has its own durable intent, and is counted where
-    attempts are. The failure that led to it is kept with the attempt that failed, so that no later process takes
-    the job again for the same reason.
-    """
-
-    def __init__(self, context: EngineContext, progress: RunProgress, submissions: Submissions) -> None:
-        self._context = context
-        self._progress = progress
-        self._submissions = submissions
-
     def take_again(self, job: Job) -> bool:
-        """Queue a job whose task just failed for another take; return whether it was queued."""
+        """
+        Make a job whose task just failed pending again; return whether that was done.
+
+        That is done at most as often as `reroll` in the manifest says. A take is an attempt like any other: it waits
+        for its turn, has its own durable intent, and is counted where attempts are. The failure that led to it is kept
+        with the attempt that failed, so that no later process takes the job again for the same reason.
+        """
         failure, store = job.error, self._context.store
         allowed = 0 if failure is None else self._context.settings.reroll.get(failure.cls, 0)
         if failure is None or not allowed or self._progress.stops:
@@ -242,5 +229,5 @@ class Rerolls:
         self._context.observe(Notice("reroll", message))
         pending = self._progress.counts[State.PENDING]
         self._progress.governor.record_end(State.PENDING, pending=pending, is_own=True)
-        self._submissions.add_again(job, store.request_text(job))
+        self._pending.defer(job, store.request_text(job), due=self._context.clock.now())
         return True
