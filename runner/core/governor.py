@@ -138,12 +138,18 @@ class RunGovernor:
     def choose(
         self, queues: Sequence[ModelQueue], *, free: int, after: str | None, now: float
     ) -> str | Blocked:
-        """Return the model of the next job, unless all are held back; see `choose_model`."""
+        """
+        Return the model of the next job, unless all are held back; see `choose_model`.
+
+        Args:
+            free: Further tasks that may exist in the run; the queues are of no importance if there are none.
+        """
         if why := self.held_back(now):
             return Blocked(Limit.HELD, why=why)
+        if free <= 0:
+            return Blocked(Limit.IN_FLIGHT)
         return choose_model(
             queues,
-            free=free,
             after=after,
             now=now,
             opens_at=self.pacer.opens_at,
@@ -311,7 +317,6 @@ def _circuit_text(state: CircuitState) -> str:
 def choose_model(
     queues: Sequence[ModelQueue],
     *,
-    free: int,
     after: str | None,
     now: float,
     opens_at: float,
@@ -321,20 +326,17 @@ def choose_model(
     Return the next model that has a job, a free slot and an open pacer.
 
     Args:
-        queues: Every model, always in the same order; of no importance if nothing is free.
-        free: Further tasks that may exist in the run.
+        queues: Every model, always in the same order.
         after: The model that was chosen last, or None.
         opens_at: When the run's pacer allows the next request.
         models_open_at: The same for each model with a pacer of its own.
 
     >>> queues = [ModelQueue("slow", 2, 2), ModelQueue("fast", 0)]
-    >>> choose_model(queues, free=6, after="fast", now=0.0, opens_at=0.0)
+    >>> choose_model(queues, after="fast", now=0.0, opens_at=0.0)
     'fast'
-    >>> choose_model(queues, free=0, after="fast", now=0.0, opens_at=0.0).by
-    <Limit.IN_FLIGHT: 'in_flight'>
+    >>> choose_model(queues, after="fast", now=0.0, opens_at=0.5)
+    Blocked(by=<Limit.RATE: 'rate'>, until=0.5, why='')
     """
-    if free <= 0:
-        return Blocked(Limit.IN_FLIGHT)
     with_jobs = [queue for queue in _rotated(queues, after) if queue.has_jobs]
     if not with_jobs:
         return Blocked(Limit.NO_JOBS)

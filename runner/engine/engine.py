@@ -241,22 +241,22 @@ class Engine:
         self._stop_if_stalled(now)
         self._report_outage()
         drain = self._progress.drain
-        backlog = None
-        again: list[float | None] = []
+        backlog, at = None, inf
         if drain is Drain.IN_PROGRESS:
             self._limit_downloads()
         else:
             if self.downloads.waiting:
                 backlog = self.downloads.schedule()
             if self.polls.waiting:
-                again.append(self.polls.schedule(now))
+                at = self.polls.schedule(now)
         if drain is None:
-            again.append(self.submissions.schedule(now, backlog=backlog))
-            again.append(self.governor.stall_timer.expires_at)
+            at = min(
+                at, self.submissions.schedule(now, backlog=backlog), self.governor.stall_timer.expires_at
+            )
             self._probe_if_due(now)
         if self._is_done(drain):
             self._is_shut_down.set()
-        self._arm_timer(min((at for at in again if at is not None), default=None), now)
+        self._arm_timer(at, now)
 
     def _limit_downloads(self) -> None:
         """Give the downloads in progress a last while; what they received is kept for a later run."""
@@ -303,8 +303,8 @@ class Engine:
             return False
         return drain is not None or self.submissions.left <= 0
 
-    def _arm_timer(self, at: float | None, now: float) -> None:
-        if at is None or at == inf or self._is_shut_down.is_set():
+    def _arm_timer(self, at: float, now: float) -> None:
+        if at == inf or self._is_shut_down.is_set():
             return
         if self._timer is not None:
             if self._timer_at <= at:

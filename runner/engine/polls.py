@@ -9,6 +9,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Sequence
 from functools import partial
+from math import inf
 
 from msgspec.structs import replace
 
@@ -120,8 +121,8 @@ class Polls:
             timeout_s=job.timeout_s,
         )
 
-    def schedule(self, now: float) -> float | None:
-        """Start the polls that are due, and return when to look again; None if only an event can change anything."""
+    def schedule(self, now: float) -> float:
+        """Start the polls that are due, and return when to look again; infinity if only an event can change anything."""
         while self.waiting and len(self.tasks.busy) < MAX_CONCURRENT_POLLS:
             due, _, job = self.waiting[0]
             if due > now:
@@ -146,7 +147,7 @@ class Polls:
                 continue
             self._pacer.record_sent(now)
             self.tasks.start(partial(self._poll, job), job)
-        return None
+        return inf
 
     async def _poll(self, job: Job) -> None:
         sent_at = self._context.clock.now()

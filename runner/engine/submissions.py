@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from functools import partial
+from math import inf
 
 from msgspec.structs import replace
 
@@ -77,9 +78,9 @@ class Submissions:
             rest -= left[model]
         return left
 
-    def schedule(self, now: float, *, backlog: int | None) -> float | None:
+    def schedule(self, now: float, *, backlog: int | None) -> float:
         """
-        Start what may be submitted now, and return when to look again; None if only an event can change anything.
+        Start what may be submitted now, and return when to look again; infinity if only an event can change anything.
 
         Args:
             backlog: Succeeded tasks that wait for downloads, if they are too many, or None.
@@ -88,7 +89,7 @@ class Submissions:
             decision = self._admission_decision(now, backlog)
             if isinstance(decision, NotAdmitted):
                 self.limited_by = decision.why
-                return decision.until
+                return inf if decision.until is None else decision.until
             found = self._pending.pop(decision.model, now)
             if found is None:
                 continue
@@ -97,7 +98,7 @@ class Submissions:
             if not isinstance(granted, Granted):
                 self._pending.put_back(job, text)
                 self._hold_back(granted)
-                return None
+                return inf
             job.cost = granted.cost
             self._admission.record_sent(job.seq, job.model, now)
             self.tasks.start(partial(self._submit, job, text, decision), job)
