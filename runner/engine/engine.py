@@ -63,24 +63,26 @@ class Engine:
         self._progress = progress = RunProgress(context, on_stop=self._schedule_all)
         self.counts: Mapping[State, int] = progress.counts
         self.governor = progress.governor
-        self.admission = admission = Admission(context.settings.limits, context.key_pool, self.governor)
         tasks = partial(
             JobTasks,
             progress,
             on_step_end=self.schedule_soon,
-            release_slot=lambda job: admission.release_slot(job.seq),
+            release_slot=lambda job: self.admission.release_slot(job.seq),
         )
         submitting, polling, downloading = tasks(), tasks(), tasks()
+        self.admission: Admission = Admission(context.settings.limits, context.key_pool, self.governor)
         self.downloads = Downloads(context, progress, downloading)
         self.polls = Polls(
             context,
             progress,
-            admission,
+            self.admission,
             polling,
             on_succeeded=self.downloads.add,
             takes_again=lambda job: self.submissions.take_again(job),
         )
-        self.submissions = Submissions(context, progress, admission, submitting, on_accepted=self.polls.add)
+        self.submissions = Submissions(
+            context, progress, self.admission, submitting, on_accepted=self.polls.add
+        )
         self._probe_task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0

@@ -41,13 +41,12 @@ _SUFFIXES = {"image/jpeg": ".jpg", "image/png": ".png", "video/mp4": ".mp4", "vi
 _LABELS = {AssetKind.VIDEO: "video", AssetKind.LAST_FRAME: "last frame"}
 
 
-class RetryPauses:
+class RetryPauses(Struct):
     """Sleeps until `end`; from then on every sleeper is cancelled, as its download is left to a later run."""
 
-    def __init__(self, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
-        self._sleep = sleep
-        self._sleepers: set[asyncio.Task[object]] = set()
-        self._has_ended = False
+    _sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    _sleepers: set[asyncio.Task[object]] = field(default_factory=set)
+    _has_ended: bool = False
 
     async def sleep(self, seconds: float) -> None:
         """
