@@ -129,12 +129,6 @@ class RunGovernor:
         self._failure_guard = FailureGuard(max_failures)
         self.left: float = inf if limit is None else limit
 
-    def held_back(self, now: float) -> str:
-        """Return what holds all jobs back, in words: the canary or the breaker; empty if nothing does."""
-        if self.canary is not None and self.canary.is_closed:
-            return self.canary.why
-        return "" if self.breaker.may_submit(now) else _circuit_text(self.breaker.state)
-
     def choose(
         self, queues: Sequence[ModelQueue], *, free: int, after: str | None, now: float
     ) -> str | Blocked:
@@ -144,8 +138,10 @@ class RunGovernor:
         Args:
             free: Further tasks that may exist in the run; the queues are of no importance if there are none.
         """
-        if why := self.held_back(now):
-            return Blocked(Limit.HELD, why=why)
+        if self.canary is not None and self.canary.is_closed:
+            return Blocked(Limit.HELD, why=self.canary.why)
+        if not self.breaker.may_submit(now):
+            return Blocked(Limit.HELD, why=self.breaker.why)
         if free <= 0:
             return Blocked(Limit.IN_FLIGHT)
         return choose_model(
@@ -301,17 +297,6 @@ def _rate_text(pacer: Pacer, now: float) -> str:
             return "lower rate after uncertain answers or an outage"
         case _:
             return "submit rate"
-
-
-def _circuit_text(state: CircuitState) -> str:
-    """Return why the breaker lets no job through, in words."""
-    match state:
-        case CircuitState.OPEN:
-            return "gateway outage: waiting until it answers again"
-        case CircuitState.HALF_OPEN:
-            return "after an outage: one job at a time"
-        case _:
-            return "waiting for answers to earlier submissions"
 
 
 def choose_model(
