@@ -102,6 +102,17 @@ class CircuitBreaker(Struct):
             return self.unanswered == 0
         return self.unanswered < _MAX_UNANSWERED or now - self._silent_since < _SILENCE_S
 
+    @property
+    def why(self) -> str:
+        """What holds the next job back if `may_submit` says no, in words."""
+        match self.state:
+            case CircuitState.OPEN:
+                return "gateway outage: waiting until it answers again"
+            case CircuitState.HALF_OPEN:
+                return "after an outage: one job at a time"
+            case _:
+                return "waiting for answers to earlier submissions"
+
     def record_sent(self, now: float) -> None:
         """Record that a POST is sent now."""
         if self.unanswered == 0:

@@ -73,12 +73,6 @@ class ModelQueue(Struct):
         return self.max_in_flight is not None and self.in_flight >= self.max_in_flight
 
 
-class Chosen(Struct, frozen=True):
-    """Submit a job of this model now."""
-
-    model: str
-
-
 class Blocked(Struct, frozen=True):
     """
     Nothing can be submitted now.
@@ -135,21 +129,23 @@ class RunGovernor:
         self._failure_guard = FailureGuard(max_failures)
         self.left: float = inf if limit is None else limit
 
-    def held_back(self, now: float) -> str:
-        """Return what holds all jobs back, in words: the canary or the breaker; empty if nothing does."""
-        if self.canary is not None and self.canary.is_closed:
-            return self.canary.why
-        return "" if self.breaker.may_submit(now) else _circuit_text(self.breaker.state)
-
     def choose(
         self, queues: Sequence[ModelQueue], *, free: int, after: str | None, now: float
-    ) -> Chosen | Blocked:
-        """Choose the model of the next job, unless all are held back; see `choose_model`."""
-        if why := self.held_back(now):
-            return Blocked(Limit.HELD, why=why)
+    ) -> str | Blocked:
+        """
+        Return the model of the next job, unless all are held back; see `choose_model`.
+
+        Args:
+            free: Further tasks that may exist in the run; the queues are of no importance if there are none.
+        """
+        if self.canary is not None and self.canary.is_closed:
+            return Blocked(Limit.HELD, why=self.canary.why)
+        if not self.breaker.may_submit(now):
+            return Blocked(Limit.HELD, why=self.breaker.why)
+        if free <= 0:
+            return Blocked(Limit.IN_FLIGHT)
         return choose_model(
             queues,
-            free=free,
             after=after,
             now=now,
             opens_at=self.pacer.opens_at,
@@ -303,44 +299,29 @@ def _rate_text(pacer: Pacer, now: float) -> str:
             return "submit rate"
 
 
-def _circuit_text(state: CircuitState) -> str:
-    """Return why the breaker lets no job through, in words."""
-    match state:
-        case CircuitState.OPEN:
-            return "gateway outage: waiting until it answers again"
-        case CircuitState.HALF_OPEN:
-            return "after an outage: one job at a time"
-        case _:
-            return "waiting for answers to earlier submissions"
-
-
 def choose_model(
     queues: Sequence[ModelQueue],
     *,
-    free: int,
     after: str | None,
     now: float,
     opens_at: float,
     models_open_at: Mapping[str, float] = {},
-) -> Chosen | Blocked:
+) -> str | Blocked:
     """
     Return the next model that has a job, a free slot and an open pacer.
 
     Args:
-        queues: Every model, always in the same order; of no importance if nothing is free.
-        free: Further tasks that may exist in the run.
+        queues: Every model, always in the same order.
         after: The model that was chosen last, or None.
         opens_at: When the run's pacer allows the next request.
         models_open_at: The same for each model with a pacer of its own.
 
     >>> queues = [ModelQueue("slow", 2, 2), ModelQueue("fast", 0)]
-    >>> choose_model(queues, free=6, after="fast", now=0.0, opens_at=0.0)
-    Chosen(model='fast')
-    >>> choose_model(queues, free=0, after="fast", now=0.0, opens_at=0.0).by
-    <Limit.IN_FLIGHT: 'in_flight'>
+    >>> choose_model(queues, after="fast", now=0.0, opens_at=0.0)
+    'fast'
+    >>> choose_model(queues, after="fast", now=0.0, opens_at=0.5)
+    Blocked(by=<Limit.RATE: 'rate'>, until=0.5, why='')
     """
-    if free <= 0:
-        return Blocked(Limit.IN_FLIGHT)
     with_jobs = [queue for queue in _rotated(queues, after) if queue.has_jobs]
     if not with_jobs:
         return Blocked(Limit.NO_JOBS)
@@ -351,7 +332,7 @@ def choose_model(
         return Blocked(Limit.RATE, opens_at)
     for queue in not_full:
         if models_open_at.get(queue.model, now) <= now:
-            return Chosen(queue.model)
+            return queue.model
     return Blocked(Limit.MODEL_RATE, min(models_open_at[queue.model] for queue in not_full))
 
 

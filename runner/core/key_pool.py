@@ -9,28 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from msgspec import Struct
-
 from runner.core.model import Failure, FailureClass
-
-
-class UseKey(Struct, frozen=True):
-    """Submit with this key."""
-
-    fingerprint: str
-
-
-class WaitForKey(Struct, frozen=True):
-    """Every remaining key cools down; the first is ready at ``until`` (a reading of the caller's clock)."""
-
-    until: float
-
-
-class NoKeyLeft(Struct, frozen=True):
-    """Every key was refused; nothing more can be submitted in this run."""
-
-
-KeyChoice = UseKey | WaitForKey | NoKeyLeft
 
 
 class KeyPool:
@@ -42,11 +21,11 @@ class KeyPool:
 
     >>> pool = KeyPool(["a1", "b2"])
     >>> pool.pick(now=0.0), pool.pick(now=0.0), pool.pick(now=0.0)
-    (UseKey(fingerprint='a1'), UseKey(fingerprint='b2'), UseKey(fingerprint='a1'))
+    ('a1', 'b2', 'a1')
     >>> pool.cool_down("b2", until=30.0)
     >>> pool.retire("a1", Failure(FailureClass.QUOTA, "insufficient user quota"))
-    >>> pool.pick(now=10.0), pool.pick(now=30.0)
-    (WaitForKey(until=30.0), UseKey(fingerprint='b2'))
+    >>> pool.pick(now=10.0), pool.first_ready_at, pool.pick(now=30.0)
+    (None, 30.0, 'b2')
 
     Attributes:
         fingerprints: Of all keys, the refused ones too.
@@ -58,13 +37,18 @@ class KeyPool:
         self.fingerprints = tuple(self._ready_at)
         self._retired: dict[str, Failure] = {}
 
-    def pick(self, now: float) -> KeyChoice:
-        """Choose the ready key that was used longest ago, and mark it as used."""
+    def pick(self, now: float) -> str | None:
+        """Return the ready key that was used longest ago, and mark it as used; None if none is ready."""
         for fingerprint, ready_at in self._ready_at.items():
             if ready_at <= now:
                 self._ready_at[fingerprint] = self._ready_at.pop(fingerprint)
-                return UseKey(fingerprint)
-        return WaitForKey(min(self._ready_at.values())) if self._ready_at else NoKeyLeft()
+                return fingerprint
+        return None
+
+    @property
+    def first_ready_at(self) -> float | None:
+        """When the first key is ready; None if every key was refused, so that nothing more can be submitted."""
+        return min(self._ready_at.values(), default=None)
 
     def cool_down(self, fingerprint: str, until: float) -> None:
         """Do not pick a key before then; a longer cool-down that was set earlier remains."""

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from msgspec import Struct, field
 
 from runner.core.cost import Cost
-from runner.core.lifecycle import Event, State, advance
+from runner.core.lifecycle import State
 from runner.core.problem import Position
 
 Json = Any
@@ -294,15 +294,6 @@ class Job(Struct, eq=False):
     cost: Cost | None = None
     usage: Mapping[str, Json] | None = None
     commit: int = 0
-
-    def transition(self, event: Event) -> None:
-        """
-        Change the state as an event says.
-
-        Raises:
-            IllegalTransition: The state does not allow the event.
-        """
-        self.state = advance(self.state, event)
 
     def warn(self, sentence: str) -> None:
         """Add a warning to the results, once."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from math import inf
 
 from msgspec import Struct, field
 
@@ -170,7 +171,7 @@ class SharedGovernor:
         self._shards: dict[int, _Shard] = {}
         self._asks: dict[int, Ask] = {}
         self._last_model: str | None = None
-        self._probe_sent_at: float | None = None
+        self._probe_sent_at = -inf
         self._has_submitted = False
         self.stops: list[Stop] = []
 
@@ -263,7 +264,7 @@ class SharedGovernor:
             case Ended(state, is_own):
                 return governor.record_end(state, pending=self._pending, is_own=is_own)
             case ProbeAnswer(is_healthy):
-                self._probe_sent_at = None
+                self._probe_sent_at = -inf
                 governor.record_probe(now, is_healthy=is_healthy)
             case Stopped(stop) if stop.reason in _OF_ALL:
                 return [stop]
@@ -324,19 +325,13 @@ class SharedGovernor:
         if self.stops:
             return PermitGrant(news=self.news(now))
         probe_at = self._governor.breaker.probe_at
-        if probe_at is not None and probe_at <= now and self._needs_probe(now):
+        if probe_at is not None and probe_at <= now and now - self._probe_sent_at > _PROBE_S:
             self._probe_sent_at = now
             return PermitGrant(news=self.news(now), probe=True)
         permits: list[Permit] = []
-        while len(permits) < ask.most:
-            permit = self._permit(ask, now)
-            if permit is None:
-                break
+        while len(permits) < ask.most and (permit := self._permit(ask, now)) is not None:
             permits.append(permit)
         return PermitGrant(news=self.news(now), permits=tuple(permits)) if permits else None
-
-    def _needs_probe(self, now: float) -> bool:
-        return self._probe_sent_at is None or now - self._probe_sent_at > _PROBE_S
 
     def _permit(self, ask: Ask, now: float) -> Permit | None:
         """Give one permit to a shard, if all limits allow it now, or within the next block at a high rate."""
@@ -349,10 +344,10 @@ class SharedGovernor:
         if isinstance(choice, Blocked):
             return None
         at = min(max(now, governor.pacer.opens_at), now + ahead_s)
-        self._last_model, self._has_submitted = choice.model, True
-        governor.record_sent(choice.model, at)
-        self._shards[ask.shard].permits[choice.model] += 1
-        return Permit(choice.model, at - now)
+        self._last_model, self._has_submitted = choice, True
+        governor.record_sent(choice, at)
+        self._shards[ask.shard].permits[choice] += 1
+        return Permit(choice, at - now)
 
     def _queue(self, model: str) -> ModelQueue:
         own = self._limits.models.get(model)
@@ -375,12 +370,10 @@ class SharedGovernor:
         return sum(known) + len(self._unseen)
 
     def _why(self, now: float) -> str:
-        governor = self._governor
-        if why := governor.held_back(now):
-            return why
-        if self._free <= 0:
-            return f"in_flight {self._limits.in_flight}"
-        return governor.why(now)
+        choice = self._governor.choose((), free=self._free, after=None, now=now)
+        if isinstance(choice, Blocked) and choice.why:
+            return choice.why
+        return f"in_flight {self._limits.in_flight}" if self._free <= 0 else self._governor.why(now)
 
     def _stop(self, stop: Stop) -> None:
         if all(known.reason is not stop.reason for known in self.stops):

@@ -15,7 +15,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from runner.core.governor import Blocked, Limit, ModelQueue
-from runner.core.key_pool import KeyPool, UseKey, WaitForKey
+from runner.core.key_pool import KeyPool
 from runner.core.model import Failure, FailureClass
 from runner.core.outcomes import KeyRefused, NotSent, SubmitOutcome, Throttled
 from runner.core.settings import Limits
@@ -64,16 +64,13 @@ class Admission:
     The limits on submissions, for one run. ``now`` is a reading of the monotonic clock.
 
     Attributes:
-        governor: The limits of the whole run; its breaker and its stall timer are here, too.
         has_contact: Whether any request of this process has reached the gateway.
     """
 
     def __init__(self, limits: Limits, key_pool: KeyPool, governor: Governor) -> None:
         self._limits = limits
         self._key_pool = key_pool
-        self.governor = governor
-        self.breaker = governor.breaker
-        self.stall_timer = governor.stall_timer
+        self._governor = governor
         self._slots: dict[int, ModelQueue] = {}
         self._queues: dict[str, ModelQueue] = {}
         self._sent_at: dict[int, float] = {}
@@ -93,14 +90,14 @@ class Admission:
             queue = self._queue(model)
             queue.has_jobs = is_ready
             queues.append(queue)
-        choice = self.governor.choose(queues, free=free, after=self._last_model, now=now)
+        choice = self._governor.choose(queues, free=free, after=self._last_model, now=now)
         if isinstance(choice, Blocked):
             return self._blocked(choice, pending, now)
         key = self._key_pool.pick(now)
-        if isinstance(key, UseKey):
-            self._last_model = choice.model
-            return Admitted(choice.model, key.fingerprint)
-        return NotAdmitted(key.until if isinstance(key, WaitForKey) else None, "every key is cooling down")
+        if key is None:
+            return NotAdmitted(self._key_pool.first_ready_at, "every key is cooling down")
+        self._last_model = choice
+        return Admitted(choice, key)
 
     def _queue(self, model: str) -> ModelQueue:
         queue = self._queues.get(model)
@@ -117,7 +114,7 @@ class Admission:
             case Limit.IN_FLIGHT:
                 return NotAdmitted(None, f"in_flight {self._limits.in_flight}")
             case Limit.RATE:
-                return NotAdmitted(blocked.until, self.governor.why(now))
+                return NotAdmitted(blocked.until, self._governor.why(now))
             case Limit.MODEL_RATE:
                 return NotAdmitted(blocked.until, "submit rate of every model")
             case Limit.MODEL_IN_FLIGHT:
@@ -127,7 +124,7 @@ class Admission:
 
     def record_sent(self, seq: int, model: str, now: float) -> None:
         """Record that a job's submission begins."""
-        self.governor.record_sent(model, now)
+        self._governor.record_sent(model, now)
         self._sent_at[seq] = now
         self.reserve_slot(seq, model)
 
@@ -154,7 +151,7 @@ class Admission:
             failure: Why the job is uncertain now; None if nothing was sent.
         """
         if self._sent_at.pop(seq, None) is not None:
-            self.governor.record_abandoned(self._slots[seq].model, failure, now)
+            self._governor.record_abandoned(self._slots[seq].model, failure, now)
         self.release_slot(seq)
 
     def record_outcome(
@@ -167,7 +164,7 @@ class Admission:
             # Limits are per account: another key may belong to another account, and be used meanwhile.
             self._key_pool.cool_down(key, now + (outcome.retry_after_s or KEY_COOLDOWN_S))
             outcome = replace(outcome, retry_after_s=None)
-        stop = self.governor.record_outcome(model, outcome, now, sent_at=sent_at)
+        stop = self._governor.record_outcome(model, outcome, now, sent_at=sent_at)
         if isinstance(outcome, KeyRefused):
             self._key_pool.retire(key, outcome.failure)
             return stop_for_refused_key(outcome.failure) if self._key_pool.is_exhausted else None

@@ -68,10 +68,6 @@ class Downloads:
             self.tasks.start(partial(self._deliver, job, task), job)
         return len(self.waiting) if len(self.waiting) >= BACKLOG_PER_DOWNLOAD * self._max_downloads else None
 
-    def end_pauses(self) -> None:
-        """Leave every download that waits to be tried again to a later run."""
-        self._deliverer.pauses.end()
-
     async def _deliver(self, job: Job, task: RemoteTask | None) -> None:
         before = job.state
         self._active[job.seq] = job

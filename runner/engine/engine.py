@@ -29,7 +29,7 @@ from runner.engine.downloads import Downloads
 from runner.engine.events import Notice, Snapshot
 from runner.engine.polls import Polls
 from runner.engine.progress import JobTasks, RunProgress, stop_for_store_error, stop_for_uploads
-from runner.engine.submissions import Rerolls, Submissions
+from runner.engine.submissions import Submissions
 from runner.errors import RunnerError
 from runner.store import work_list
 from runner.store.costs import attach_costs
@@ -63,25 +63,26 @@ class Engine:
         self._progress = progress = RunProgress(context, on_stop=self._schedule_all)
         self.counts: Mapping[State, int] = progress.counts
         self.governor = progress.governor
-        self.admission = admission = Admission(context.settings.limits, context.key_pool, self.governor)
         tasks = partial(
             JobTasks,
             progress,
             on_step_end=self.schedule_soon,
-            release_slot=lambda job: admission.release_slot(job.seq),
+            release_slot=lambda job: self.admission.release_slot(job.seq),
         )
         submitting, polling, downloading = tasks(), tasks(), tasks()
+        self.admission: Admission = Admission(context.settings.limits, context.key_pool, self.governor)
         self.downloads = Downloads(context, progress, downloading)
         self.polls = Polls(
             context,
             progress,
-            admission,
+            self.admission,
             polling,
             on_succeeded=self.downloads.add,
-            takes_again=lambda job: self.rerolls.take_again(job),
+            takes_again=lambda job: self.submissions.take_again(job),
         )
-        self.submissions = Submissions(context, progress, admission, submitting, on_accepted=self.polls.add)
-        self.rerolls = Rerolls(context, progress, self.submissions)
+        self.submissions = Submissions(
+            context, progress, self.admission, submitting, on_accepted=self.polls.add
+        )
         self._probe_task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
@@ -129,7 +130,7 @@ class Engine:
     def _seconds_left(
         self, pending: Mapping[str, int], limits: Limits, in_progress: int, now: float
     ) -> float | None:
-        is_out = self.admission.breaker.state is not CircuitState.CLOSED
+        is_out = self.governor.breaker.state is not CircuitState.CLOSED
         has_only_files = 0 < in_progress == self.counts[State.DOWNLOADING]
         # Nobody knows how long an outage lasts, and how long tasks took says nothing of files.
         has_pending = any(pending.values())
@@ -242,27 +243,27 @@ class Engine:
         self._stop_if_stalled(now)
         self._report_outage()
         drain = self._progress.drain
-        backlog = None
-        again: list[float | None] = []
+        backlog, at = None, inf
         if drain is Drain.IN_PROGRESS:
             self._limit_downloads()
         else:
             if self.downloads.waiting:
                 backlog = self.downloads.schedule()
             if self.polls.waiting:
-                again.append(self.polls.schedule(now))
+                at = self.polls.schedule(now)
         if drain is None:
-            again.append(self.submissions.schedule(now, backlog=backlog))
-            again.append(self.admission.stall_timer.expires_at)
+            at = min(
+                at, self.submissions.schedule(now, backlog=backlog), self.governor.stall_timer.expires_at
+            )
             self._probe_if_due(now)
         if self._is_done(drain):
             self._is_shut_down.set()
-        self._arm_timer(min((at for at in again if at is not None), default=None), now)
+        self._arm_timer(at, now)
 
     def _limit_downloads(self) -> None:
         """Give the downloads in progress a last while; what they received is kept for a later run."""
         if self._grace is None:
-            self.downloads.end_pauses()
+            self._context.deliverer.pauses.end()
             self._grace = asyncio.get_running_loop().call_later(DOWNLOAD_GRACE_S, self.downloads.tasks.cancel)
         if not self._grace.cancelled() and any(
             stop.reason is StopReason.DRAIN_ENDED for stop in self._progress.stops
@@ -272,7 +273,7 @@ class Engine:
 
     def _stop_if_stalled(self, now: float) -> None:
         """Stop if the store can't be written, or the gateway has accepted nothing for too long."""
-        store, stall_timer = self._context.store, self.admission.stall_timer
+        store, stall_timer = self._context.store, self.governor.stall_timer
         if store.error is not None:
             self.stop(stop_for_store_error(store.error))
         elif store.is_disk_full:
@@ -283,12 +284,12 @@ class Engine:
 
     def _report_outage(self) -> None:
         """Report once that the gateway is down, and once that it is back."""
-        is_out = self.admission.breaker.state is not CircuitState.CLOSED
+        is_out = self.governor.breaker.state is not CircuitState.CLOSED
         if is_out == self._is_outage_reported:
             return
         self._is_outage_reported = is_out
         if is_out:
-            message = self.admission.stall_timer.last_message
+            message = self.governor.stall_timer.last_message
             self._context.observe(
                 Notice("outage", f"gateway outage: submissions are paused until it recovers ({message})")
             )
@@ -304,8 +305,8 @@ class Engine:
             return False
         return drain is not None or self.submissions.left <= 0
 
-    def _arm_timer(self, at: float | None, now: float) -> None:
-        if at is None or at == inf or self._is_shut_down.is_set():
+    def _arm_timer(self, at: float, now: float) -> None:
+        if at == inf or self._is_shut_down.is_set():
             return
         if self._timer is not None:
             if self._timer_at <= at:
@@ -367,7 +368,7 @@ class Engine:
         self.stop(Stop(StopReason.DRAIN_ENDED, "the drain time is over"))
 
     def _probe_if_due(self, now: float) -> None:
-        at = self.admission.breaker.probe_at
+        at = self.governor.breaker.probe_at
         if self._probe_task is None and at is not None and at <= now:
             self._probe_task = asyncio.create_task(self._probe(), name="probe")
 
@@ -377,6 +378,6 @@ class Engine:
             is_healthy = await self._context.probe()
         except Exception:
             log.exception("a bug in runner ended a probe")
-        self.admission.governor.record_probe(self._context.clock.now(), is_healthy=is_healthy)
+        self.governor.record_probe(self._context.clock.now(), is_healthy=is_healthy)
         self._probe_task = None
         self._schedule_all()

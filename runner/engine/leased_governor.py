@@ -14,7 +14,7 @@ from math import inf
 
 from msgspec import Struct
 
-from runner.core.governor import Blocked, Chosen, Limit, ModelQueue
+from runner.core.governor import Blocked, Limit, ModelQueue
 from runner.core.leases import (
     NO_NEWS,
     Answered,
@@ -132,8 +132,8 @@ class LeasedGovernor:
 
     def choose(
         self, queues: Sequence[ModelQueue], *, free: int, after: str | None, now: float
-    ) -> Chosen | Blocked:
-        """Choose a model that there is a permit for, or ask for one."""
+    ) -> str | Blocked:
+        """Return a model that there is a permit for, or ask for one."""
         if free <= 0:
             return Blocked(Limit.IN_FLIGHT)
         names = [queue.model for queue in queues if queue.has_jobs]
@@ -142,7 +142,7 @@ class LeasedGovernor:
             return Blocked(Limit.MODEL_IN_FLIGHT if names else Limit.NO_JOBS)
         for held in self._permits:
             if held.model in wanted:
-                return Chosen(held.model) if held.usable_at <= now else Blocked(Limit.RATE, held.usable_at)
+                return held.model if held.usable_at <= now else Blocked(Limit.RATE, held.usable_at)
         self._return_permits(lambda held: True)
         if self._asking is None and not self._is_closed:
             self._asking = asyncio.create_task(self._ask(wanted, min(_MAX_PERMITS, free)), name="permits")

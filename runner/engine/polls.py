@@ -9,11 +9,12 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Sequence
 from functools import partial
+from math import inf
 
 from msgspec.structs import replace
 
 from runner.core import polling
-from runner.core.lifecycle import Event, State
+from runner.core.lifecycle import Event, State, advance
 from runner.core.model import Failure, FailureClass, Job
 from runner.core.outcomes import Denied, Polled, PollOutcome, RemoteTask, Transient, Unknown
 from runner.core.pacing import Pacer
@@ -120,8 +121,8 @@ class Polls:
             timeout_s=job.timeout_s,
         )
 
-    def schedule(self, now: float) -> float | None:
-        """Start the polls that are due, and return when to look again; None if only an event can change anything."""
+    def schedule(self, now: float) -> float:
+        """Start the polls that are due, and return when to look again; infinity if only an event can change anything."""
         while self.waiting and len(self.tasks.busy) < MAX_CONCURRENT_POLLS:
             due, _, job = self.waiting[0]
             if due > now:
@@ -146,7 +147,7 @@ class Polls:
                 continue
             self._pacer.record_sent(now)
             self.tasks.start(partial(self._poll, job), job)
-        return None
+        return inf
 
     async def _poll(self, job: Job) -> None:
         sent_at = self._context.clock.now()
@@ -169,7 +170,7 @@ class Polls:
             self._pacer.record_accepted(now, now - sent_at)
             if job.state is before and seen_running_s is not None:
                 self._seen_running_s[job.seq] = sent_at - job.waiting_since
-            self._admission.stall_timer.record_progress()
+            self._progress.governor.stall_timer.record_progress()
         elif isinstance(outcome, Transient) and outcome.is_throttled:
             self._record_throttled(job, outcome.retry_after_s, now, sent_at)
         if job.state is before:
@@ -278,7 +279,7 @@ async def poll_lost_tasks(
     for job in lost:
         await clock.sleep(max(0.0, pacer.opens_at - clock.now()))
         pacer.record_sent(clock.now())
-        job.transition(Event.RESUMED)
+        job.state = advance(job.state, Event.RESUMED)
         outcome = await poller.poll(job)
         if isinstance(outcome, Polled):
             found += 1
@@ -300,6 +301,6 @@ async def poll_lost_tasks(
 
 def _requeue(job: Job) -> None:
     """Give up the task permanently; its id remains in the job's attempt."""
-    job.transition(Event.REMOTE_FAILED)
-    job.transition(Event.RERUN)
+    job.state = advance(job.state, Event.REMOTE_FAILED)
+    job.state = advance(job.state, Event.RERUN)
     job.task_id = job.other_task_id = None

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from runner.core.filenames import DB_NAME
 from runner.core.governor import RunGovernor
-from runner.core.lifecycle import Event, State
+from runner.core.lifecycle import Event, State, advance
 from runner.core.model import Failure, FailureClass, Job
 from runner.core.stop import Drain, Stop, StopReason
 from runner.disk import write_error
@@ -99,7 +99,7 @@ class RunProgress:
         """Continue with a job that ended without success in an earlier process."""
         before = job.state
         self._resumed[job.seq] = before
-        job.transition(Event.RESUMED)
+        job.state = advance(job.state, Event.RESUMED)
         self.record_transition(before, job)
 
     def record_transition(self, before: State, job: Job) -> None:
@@ -110,7 +110,7 @@ class RunProgress:
     def finish_unsuccessful(self, job: Job, event: Event, failure: Failure) -> None:
         """End a job without success, save it, and report it."""
         before = job.state
-        job.transition(event)
+        job.state = advance(job.state, event)
         job.error = failure
         job.finished_at = self._context.clock.wall()
         self._context.store.save(job)

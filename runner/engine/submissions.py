@@ -7,10 +7,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from functools import partial
+from math import inf
 
 from msgspec.structs import replace
 
-from runner.core.lifecycle import Event, State
+from runner.core.lifecycle import Event, State, advance
 from runner.core.model import Failure, FailureClass, Job
 from runner.core.outcomes import Accepted, KeyRefused, NoChannel, SubmitOutcome
 from runner.core.retry import retry_wait_s
@@ -77,9 +78,9 @@ class Submissions:
             rest -= left[model]
         return left
 
-    def schedule(self, now: float, *, backlog: int | None) -> float | None:
+    def schedule(self, now: float, *, backlog: int | None) -> float:
         """
-        Start what may be submitted now, and return when to look again; None if only an event can change anything.
+        Start what may be submitted now, and return when to look again; infinity if only an event can change anything.
 
         Args:
             backlog: Succeeded tasks that wait for downloads, if they are too many, or None.
@@ -88,7 +89,7 @@ class Submissions:
             decision = self._admission_decision(now, backlog)
             if isinstance(decision, NotAdmitted):
                 self.limited_by = decision.why
-                return decision.until
+                return inf if decision.until is None else decision.until
             found = self._pending.pop(decision.model, now)
             if found is None:
                 continue
@@ -97,7 +98,7 @@ class Submissions:
             if not isinstance(granted, Granted):
                 self._pending.put_back(job, text)
                 self._hold_back(granted)
-                return None
+                return inf
             job.cost = granted.cost
             self._admission.record_sent(job.seq, job.model, now)
             self.tasks.start(partial(self._submit, job, text, decision), job)
@@ -109,10 +110,6 @@ class Submissions:
             self._progress.stop(refused.stop)
         else:
             self.limited_by = refused.why
-
-    def add_again(self, job: Job, text: str) -> None:
-        """Queue a pending job for another attempt, which is admitted like the first one."""
-        self._pending.defer(job, text, due=self._context.clock.now())
 
     def _admission_decision(self, now: float, backlog: int | None) -> Admitted | NotAdmitted:
         if self.left <= 0:
@@ -205,23 +202,14 @@ class Submissions:
         assert job.error is not None
         self._progress.finish_unsuccessful(job, Event.RETRIES_EXHAUSTED, job.error)
 
-
-class Rerolls:
-    """
-    Makes failed jobs pending again, at most as often as `reroll` in the manifest says.
-
-    A take is an attempt like any other: it waits for its turn, has its own durable intent, and is counted where
-    attempts are. The failure that led to it is kept with the attempt that failed, so that no later process takes
-    the job again for the same reason.
-    """
-
-    def __init__(self, context: EngineContext, progress: RunProgress, submissions: Submissions) -> None:
-        self._context = context
-        self._progress = progress
-        self._submissions = submissions
-
     def take_again(self, job: Job) -> bool:
-        """Queue a job whose task just failed for another take; return whether it was queued."""
+        """
+        Make a job whose task just failed pending again; return whether that was done.
+
+        That is done at most as often as `reroll` in the manifest says. A take is an attempt like any other: it waits
+        for its turn, has its own durable intent, and is counted where attempts are. The failure that led to it is kept
+        with the attempt that failed, so that no later process takes the job again for the same reason.
+        """
         failure, store = job.error, self._context.store
         allowed = 0 if failure is None else self._context.settings.reroll.get(failure.cls, 0)
         if failure is None or not allowed or self._progress.stops:
@@ -234,7 +222,7 @@ class Rerolls:
         if used >= allowed:
             return False
         before = job.state
-        job.transition(Event.RERUN)
+        job.state = advance(job.state, Event.RERUN)
         job.task_id = job.other_task_id = job.alias_id = job.odd_answer = job.finished_at = job.error = None
         store.save(job, replace(attempts[-1], error=failure))
         self._progress.record_transition(before, job)
@@ -242,5 +230,5 @@ class Rerolls:
         self._context.observe(Notice("reroll", message))
         pending = self._progress.counts[State.PENDING]
         self._progress.governor.record_end(State.PENDING, pending=pending, is_own=True)
-        self._submissions.add_again(job, store.request_text(job))
+        self._pending.defer(job, store.request_text(job), due=self._context.clock.now())
         return True

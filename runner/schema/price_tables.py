@@ -47,11 +47,14 @@ class Pricer:
     Args:
         tables: The user's own first.
         catalog: With the user's own schemas.
+
+    Attributes:
+        tables_by_model: The table that decides on each model.
     """
 
     def __init__(self, tables: Sequence[PriceTable], catalog: Catalog) -> None:
         self.tables = tuple(tables)
-        self._tables_by_model = {row.model: table for table in reversed(self.tables) for row in table.prices}
+        self.tables_by_model = {row.model: table for table in reversed(self.tables) for row in table.prices}
         self._catalog = catalog
         self._facts: dict[tuple[str, str], PageFacts] = {}
         self._known: dict[Hashable, tuple[Billable, Quote | Unpriced]] = {}
@@ -89,10 +92,6 @@ class Pricer:
         if key not in self._facts:
             self._facts[key] = page_facts(schema, key[1])
         return self._facts[key]
-
-    def table_of(self, model: str) -> PriceTable | None:
-        """Return the table that decides on a model, or None."""
-        return self._tables_by_model.get(model)
 
 
 def pricer_for(settings: Settings) -> Pricer:

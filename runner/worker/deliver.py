@@ -22,7 +22,7 @@ from runner.assets.publish import is_complete
 from runner.assets.request import AssetRequest, Fetched, NotFetched, PartMetadata, mismatches, part_path
 from runner.core.addresses import READY_S, NextStep, UrlSearch
 from runner.core.filenames import asset_path
-from runner.core.lifecycle import Event
+from runner.core.lifecycle import Event, advance
 from runner.core.model import Asset, AssetKind, Failure, FailureClass, Job, Json
 from runner.core.outcomes import Polled, RemoteStatus, RemoteTask, Transient
 from runner.core.retry import retry_wait_s
@@ -41,13 +41,12 @@ _SUFFIXES = {"image/jpeg": ".jpg", "image/png": ".png", "video/mp4": ".mp4", "vi
 _LABELS = {AssetKind.VIDEO: "video", AssetKind.LAST_FRAME: "last frame"}
 
 
-class RetryPauses:
+class RetryPauses(Struct):
     """Sleeps until `end`; from then on every sleeper is cancelled, as its download is left to a later run."""
 
-    def __init__(self, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
-        self._sleep = sleep
-        self._sleepers: set[asyncio.Task[object]] = set()
-        self._has_ended = False
+    _sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    _sleepers: set[asyncio.Task[object]] = field(default_factory=set)
+    _has_ended: bool = False
 
     async def sleep(self, seconds: float) -> None:
         """
@@ -123,9 +122,9 @@ class Deliverer(Struct, frozen=True):
         except FileUnwritable as error:
             failure = Failure(FailureClass.DOWNLOAD_FAILED, str(error))
         if failure is not None:
-            job.transition(Event.NOT_DELIVERED)
+            job.state = advance(job.state, Event.NOT_DELIVERED)
         else:
-            job.transition(Event.DELIVERED)
+            job.state = advance(job.state, Event.DELIVERED)
             job.download_s = self.clock.now() - started_at
         job.error = failure
         job.finished_at = self.clock.wall()

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
-from runner.core.lifecycle import Event
+from runner.core.lifecycle import Event, advance
 from runner.core.model import Failure, FailureClass, Job
 from runner.core.outcomes import Denied, Polled, PollOutcome, Transient, Unknown, task_transition
 from runner.core.sanitize import sanitize_line
@@ -64,7 +64,7 @@ class Poller(Struct, frozen=True):
         event, failure = task_transition(task)
         if event is None:
             return
-        job.transition(event)
+        job.state = advance(job.state, event)
         job.completed_at = task.completed_at
         job.error = failure
         if event is Event.REMOTE_FAILED:

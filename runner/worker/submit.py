@@ -18,7 +18,7 @@ from contextvars import ContextVar
 
 from msgspec import Struct
 
-from runner.core.lifecycle import Event
+from runner.core.lifecycle import Event, advance
 from runner.core.model import Attempt, Failure, FailureClass, Job
 from runner.core.outcomes import (
     Accepted,
@@ -57,7 +57,7 @@ class Submitter(Struct, frozen=True):
         job.attempt += 1
         job.key = key
         sent_at = self.clock.wall()
-        job.transition(Event.INTENT)
+        job.state = advance(job.state, Event.INTENT)
         try:
             commit = self.store.save(job, Attempt(job.attempt, sent_at, "pending", key=key))
             await self.store.durable(commit)
@@ -100,7 +100,7 @@ class Submitter(Struct, frozen=True):
     def _undo(self, job: Job, sent_at: float) -> None:
         """Put a job back as it was before its intent: nothing was sent yet."""
         number = job.attempt
-        job.transition(Event.NOT_SENT)
+        job.state = advance(job.state, Event.NOT_SENT)
         job.attempt -= 1
         self.store.save(job, Attempt(number, sent_at, "not_sent", key=job.key))
 
@@ -110,7 +110,7 @@ class Submitter(Struct, frozen=True):
         else:
             why = f"a bug in runner while the job was submitted ({type(error).__name__}: {error})"
         failure = Failure(FailureClass.UNCERTAIN_SUBMIT, why)
-        job.transition(Event.OUTCOME_UNKNOWN)
+        job.state = advance(job.state, Event.OUTCOME_UNKNOWN)
         job.error = failure
         job.finished_at = self.clock.wall()
         self.store.save(job, Attempt(job.attempt, sent_at, "uncertain", error=failure, key=job.key))
@@ -118,7 +118,7 @@ class Submitter(Struct, frozen=True):
     def _apply(self, job: Job, sent_at: float, outcome: SubmitOutcome) -> None:
         change = submit_transition(outcome)
         number = job.attempt
-        job.transition(change.event)
+        job.state = advance(job.state, change.event)
         job.error = change.failure
         if change.event is Event.ACCEPTED:
             job.task_id, job.other_task_id = change.task_id, change.other_task_id

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.core.lifecycle import Event, State
+from runner.core.lifecycle import Event, State, advance
 from runner.core.model import Attempt, Job, OnChanged
 from runner.errors import DiskFull, RunnerError
 from runner.store import query
@@ -88,7 +88,7 @@ async def test_durable_changes_survive(opening: Opening, tmp_path: Path) -> None
     Once its commit is durable, the next process finds a job as it was saved.
     """
     async with opening(tmp_path) as it:
-        it.job.transition(Event.INTENT)
+        it.job.state = advance(it.job.state, Event.INTENT)
         await it.store.durable(it.store.save(it.job, Attempt(1, 0.0, "pending")))
 
         assert State.SUBMITTING is it.saved_state()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.core.key_pool import KeyPool, NoKeyLeft, UseKey, WaitForKey
+from runner.core.key_pool import KeyPool
 from runner.core.model import Failure, FailureClass
 
 QUOTA = Failure(FailureClass.QUOTA, "insufficient user quota")
@@ -18,7 +18,7 @@ def test_keys_take_turns() -> None:
 
     picks = [pool.pick(now=0.0) for _ in range(6)]
 
-    assert [UseKey(name) for name in "abcabc"] == picks
+    assert list("abcabc") == picks
 
 
 def test_throttled_key_cools_down() -> None:
@@ -27,8 +27,8 @@ def test_throttled_key_cools_down() -> None:
     pool.cool_down("a", until=10.0)
     pool.cool_down("a", until=5.0)
 
-    assert [UseKey("b"), UseKey("b")] == [pool.pick(now=9.0), pool.pick(now=9.0)]
-    assert UseKey("a") == pool.pick(now=10.0)
+    assert ["b", "b"] == [pool.pick(now=9.0), pool.pick(now=9.0)]
+    assert "a" == pool.pick(now=10.0)
 
 
 def test_all_keys_cool_down() -> None:
@@ -37,20 +37,20 @@ def test_all_keys_cool_down() -> None:
     pool.cool_down("a", until=10.0)
     pool.cool_down("b", until=7.0)
 
-    assert WaitForKey(7.0) == pool.pick(now=1.0)
+    assert (None, 7.0) == (pool.pick(now=1.0), pool.first_ready_at)
 
 
 def test_refused_keys_are_retired() -> None:
     """A refused key is never used again, and without the last one there is none."""
     pool = KeyPool(["a", "b"])
     pool.retire("a", QUOTA)
-    assert [UseKey("b"), UseKey("b")] == [pool.pick(now=0.0), pool.pick(now=0.0)]
+    assert ["b", "b"] == [pool.pick(now=0.0), pool.pick(now=0.0)]
     assert not pool.is_pool
     assert not pool.is_exhausted
     pool.retire("b", AUTH)
     pool.cool_down("b", until=5.0)
 
-    assert NoKeyLeft() == pool.pick(now=100.0)
+    assert (None, None) == (pool.pick(now=100.0), pool.first_ready_at)
     assert pool.is_exhausted
 
 
@@ -92,12 +92,10 @@ def test_a_cooling_or_retired_key_is_never_picked(steps: list[tuple[str, str, fl
             pool.cool_down(key, until=time)
             ready_at[key] = max(ready_at.get(key, 0.0), time)
         else:
-            match pool.pick(now=time):
-                case UseKey(name):
-                    assert name in left
-                    assert ready_at[name] <= time
-                case WaitForKey(until):
-                    assert until > time
-                    assert min(ready_at[name] for name in left) == until
-                case NoKeyLeft():
-                    assert not left
+            picked = pool.pick(now=time)
+            if picked is not None:
+                assert picked in left
+                assert ready_at[picked] <= time
+            else:
+                assert all(ready_at[name] > time for name in left)
+                assert min((ready_at[name] for name in left), default=None) == pool.first_ready_at

@@ -9,31 +9,38 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.core.governor import Blocked, Chosen, Limit, ModelQueue, choose_model
+from runner.core.governor import Blocked, Limit, ModelQueue, RunGovernor, choose_model
+from runner.core.settings import Limits
 
 
 @pytest.mark.parametrize(
-    ("limit", "until", "free", "queues", "opens_at"),
+    ("limit", "until", "queues", "opens_at"),
     [
-        (Limit.NO_JOBS, None, 8, [ModelQueue("a", 0, has_jobs=False)], 0.0),
-        (Limit.IN_FLIGHT, None, 0, [], 0.0),
-        (Limit.IN_FLIGHT, None, 0, [ModelQueue("a", 0)], 0.0),
-        (Limit.RATE, 9.0, 8, [ModelQueue("a", 0)], 9.0),
-        (Limit.MODEL_IN_FLIGHT, None, 8, [ModelQueue("a", 2, 2)], 0.0),
-        (Limit.MODEL_RATE, 7.0, 8, [ModelQueue("slow", 0, 2), ModelQueue("b", 0, 2)], 0.0),
-        (Limit.MODEL_RATE, 7.0, 8, [ModelQueue("c", 2, 2), ModelQueue("b", 0, 2)], 0.0),
+        (Limit.NO_JOBS, None, [ModelQueue("a", 0, has_jobs=False)], 0.0),
+        (Limit.RATE, 9.0, [ModelQueue("a", 0)], 9.0),
+        (Limit.MODEL_IN_FLIGHT, None, [ModelQueue("a", 2, 2)], 0.0),
+        (Limit.MODEL_RATE, 7.0, [ModelQueue("slow", 0, 2), ModelQueue("b", 0, 2)], 0.0),
+        (Limit.MODEL_RATE, 7.0, [ModelQueue("c", 2, 2), ModelQueue("b", 0, 2)], 0.0),
     ],
 )
-def test_which_limit_blocks(limit: Any, until: float | None, free: int, queues: Any, opens_at: float) -> None:
+def test_which_limit_blocks(limit: Any, until: float | None, queues: Any, opens_at: float) -> None:
     """
     The limit that blocks all models is named, with the time at which that ends without any event.
     """
     models_open_at = {"slow": 9.0, "b": 7.0, "c": 6.0}
-    choice = choose_model(
-        queues, free=free, after=None, now=5.0, opens_at=opens_at, models_open_at=models_open_at
-    )
+    choice = choose_model(queues, after=None, now=5.0, opens_at=opens_at, models_open_at=models_open_at)
 
     assert Blocked(limit, until) == choice
+
+
+def test_a_full_run_looks_at_no_model() -> None:
+    """
+    Whatever its models may do, nothing is submitted while no further task may exist.
+    """
+    governor = RunGovernor(Limits(), learned={}, stall_s=60.0)
+
+    assert Blocked(Limit.IN_FLIGHT) == governor.choose([ModelQueue("a", 0)], free=0, after=None, now=0.0)
+    assert "a" == governor.choose([ModelQueue("a", 0)], free=1, after=None, now=0.0)
 
 
 def test_models_take_turns() -> None:
@@ -43,9 +50,9 @@ def test_models_take_turns() -> None:
     queues, after = [ModelQueue(name, 0) for name in "abc"], None
     chosen: Counter[str | None] = Counter()
     for _ in range(30):
-        choice = choose_model(queues, free=8, after=after, now=0.0, opens_at=0.0)
-        assert isinstance(choice, Chosen)
-        after = choice.model
+        choice = choose_model(queues, after=after, now=0.0, opens_at=0.0)
+        assert not isinstance(choice, Blocked)
+        after = choice
         chosen[after] += 1
 
     assert {"a": 10, "b": 10, "c": 10} == chosen
@@ -73,8 +80,8 @@ def test_a_model_is_chosen_if_and_only_if_one_may(queues: Any, after: Any, now: 
     times = data.draw(st.dictionaries(st.sampled_from(names), st.floats(0, 10)) if names else st.just({}))
     free = {queue.model for queue in queues if queue.has_jobs and not queue.is_full}
     allowed = {model for model in free if times.get(model, 0.0) <= now}
-    choice = choose_model(queues, free=8, after=after, now=now, opens_at=0.0, models_open_at=times)
+    choice = choose_model(queues, after=after, now=now, opens_at=0.0, models_open_at=times)
 
-    assert bool(allowed) == isinstance(choice, Chosen)
-    if isinstance(choice, Chosen):
-        assert choice.model in allowed
+    assert bool(allowed) != isinstance(choice, Blocked)
+    if allowed:
+        assert choice in allowed

@@ -90,7 +90,7 @@ def test_bug_in_the_engine_stops_the_run(tmp_path: Path) -> None:
     """
 
     async def break_it(engine: Engine, store: Any) -> None:
-        def schedule(now: float, *, backlog: int | None) -> float | None:
+        def schedule(now: float, *, backlog: int | None) -> float:
             raise Bug("schedule")
 
         await asyncio.sleep(2.0)

@@ -88,7 +88,7 @@ def test_deadline_after_the_end_does_nothing(tmp_path: Path) -> None:
     harness.add_jobs(specs(2))
 
     async def outlive(engine: Engine, store: Any) -> None:
-        engine.admission.governor.record_probe(0.0, is_healthy=True)
+        engine.governor.record_probe(0.0, is_healthy=True)
 
     run = harness.run(run_s=1000.0, meanwhile=outlive)
 

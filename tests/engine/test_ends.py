@@ -65,7 +65,7 @@ def check_the_others(run: FinishedRun, api: FakeApi) -> None:
     others = {job_id: state for job_id, state in run.states.items() if job_id != ODD}
     assert dict.fromkeys(others, State.SUCCEEDED) == others
     assert 0 == run.engine.admission.in_flight
-    assert 0 == run.engine.admission.breaker.unanswered
+    assert 0 == run.engine.governor.breaker.unanswered
     assert dict(run.engine.counts) == run.counts
     assert 1 == max(api.paid().values())
 

@@ -91,7 +91,7 @@ def test_full_model_with_a_due_job_does_not_spin(tmp_path: Path) -> None:
     async def count_schedules(engine: Engine, store: Any) -> None:
         schedule = engine.submissions.schedule
 
-        def counted(now: float, *, backlog: int | None) -> float | None:
+        def counted(now: float, *, backlog: int | None) -> float:
             nonlocal schedules
             schedules += 1
             return schedule(now, backlog=backlog)

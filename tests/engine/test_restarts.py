@@ -135,7 +135,7 @@ def check_run(run: FinishedRun, api: RandomApi) -> None:
     assert all(times == 1 for times in api.paid().values()), "paid twice"
     assert dict(run.engine.counts) == run.counts
     assert 0 == run.engine.admission.in_flight
-    assert 0 == run.engine.admission.breaker.unanswered
+    assert 0 == run.engine.governor.breaker.unanswered
     assert [] == run.engine.unsaved
     # By chance the gateway may accept nothing for longer than a run waits, or not be reached at first.
     stalls = (StopReason.UNAVAILABLE, StopReason.UNREACHABLE)

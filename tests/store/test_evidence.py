@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.core.lifecycle import Event, State
+from runner.core.lifecycle import Event, State, advance
 from runner.core.model import Attempt, JobRecord
 from runner.errors import StoreMissing, StoreOutdated
 from runner.results.formats import line_bytes
@@ -35,9 +35,9 @@ async def submit(store: Store, job_id: str) -> None:
     job = query.job(store.reader, job_id, waiting_since=0.0)
     assert job is not None
     job.attempt += 1
-    job.transition(Event.INTENT)
+    job.state = advance(job.state, Event.INTENT)
     await store.durable(store.save(job, Attempt(job.attempt, 5.0, "pending")))
-    job.transition(Event.ACCEPTED)
+    job.state = advance(job.state, Event.ACCEPTED)
     job.task_id = f"task_{job_id}"
     await store.durable(store.save(job, Attempt(job.attempt, 5.0, "accepted", job.task_id)))
 

@@ -13,7 +13,7 @@ from msgspec.structs import fields
 
 from runner.api.asset_store import refetch_lost_files
 from runner.core.filenames import BASE_NAME
-from runner.core.lifecycle import Event, State
+from runner.core.lifecycle import Event, State, advance
 from runner.core.model import Asset, AssetKind, Attempt, Job
 from runner.errors import Fenced, ObjectStoreError, RunDirError, RunnerError
 from runner.objects.base import FolderStore
@@ -48,10 +48,10 @@ def dump(run_dir: Path) -> dict[str, list[object]]:
 async def submit(store: Store, job: Job, task_id: str | None) -> None:
     """Save an intent, and the acceptance if there is a task."""
     job.attempt = 1
-    job.transition(Event.INTENT)
+    job.state = advance(job.state, Event.INTENT)
     await store.durable(store.save(job, Attempt(1, 5.0, "pending")))
     if task_id is not None:
-        job.transition(Event.ACCEPTED)
+        job.state = advance(job.state, Event.ACCEPTED)
         job.task_id = task_id
         await store.durable(store.save(job, Attempt(1, 5.0, "accepted", task_id)))
 
@@ -65,8 +65,8 @@ async def test_a_lost_disk_loses_nothing(kind: str, tmp_path: Path) -> None:
         async with store:
             await submit(store, first, "task_1")
             asset = Asset(AssetKind.VIDEO, "assets/job-0.mp4", 1, "0" * 64, "video/mp4")
-            first.transition(Event.REMOTE_SUCCEEDED)
-            first.transition(Event.DELIVERED)
+            first.state = advance(first.state, Event.REMOTE_SUCCEEDED)
+            first.state = advance(first.state, Event.DELIVERED)
             await store.durable(store.save(first, assets=[asset]))
             await submit(store, second, None)
     before = dump(tmp_path / "a")
@@ -168,7 +168,7 @@ async def test_tasks_that_the_journal_did_not_take_are_found_on_this_machine(tmp
             store_of_a.before = before
             store.journal._clock = iter([0.0, PATIENCE_S, *[PATIENCE_S] * 9]).__next__  # type: ignore[union-attr]
             for number, job in enumerate((first, second), 1):
-                job.transition(Event.ACCEPTED)
+                job.state = advance(job.state, Event.ACCEPTED)
                 job.task_id = f"task_{number}"
                 # The second comes after the journal was given up.
                 with pytest.raises(RunnerError):
@@ -203,7 +203,7 @@ async def test_only_the_uncertain_attempt_gets_a_task_from_this_machine(
 
             store_of_a.before = before
             store.journal._clock = iter([0.0, PATIENCE_S]).__next__  # type: ignore[union-attr]
-            first.transition(Event.ACCEPTED)
+            first.state = advance(first.state, Event.ACCEPTED)
             first.task_id = "task_1"
             with pytest.raises(RunnerError):
                 await store.durable(store.save(first, Attempt(1, 5.0, "accepted", "task_1")))

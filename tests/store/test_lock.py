@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.core.lifecycle import Event, State
+from runner.core.lifecycle import Event, State, advance
 from runner.core.model import Job
 from runner.core.outcomes import PollOutcome, SubmitOutcome
 from runner.engine.context import SystemClock
@@ -266,7 +266,7 @@ async def test_intent_of_a_job_that_another_process_took_is_refused(store: Store
     job = pending_job(store)
     async with store:
         store._connection.execute("UPDATE jobs SET state = 'submitted', task_id = 'theirs'")
-        job.transition(Event.INTENT)
+        job.state = advance(job.state, Event.INTENT)
 
         with pytest.raises(RunDirError, match="another process has changed jobs"):
             await store.durable(store.save(job))
@@ -283,11 +283,11 @@ async def test_intent_may_follow_an_attempt_that_was_not_sent_at_once(store: Sto
     sync_jobs(store, make_spec("a"))
     job = pending_job(store)
     async with store:
-        job.transition(Event.INTENT)
+        job.state = advance(job.state, Event.INTENT)
         await store.durable(store.save(job))
-        job.transition(Event.NOT_SENT)
+        job.state = advance(job.state, Event.NOT_SENT)
         store.save(job)
-        job.transition(Event.INTENT)
+        job.state = advance(job.state, Event.INTENT)
         await store.durable(store.save(job))
 
     assert 1 == query.counts(store.reader)[State.SUBMITTING]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.core.lifecycle import Event
+from runner.core.lifecycle import Event, advance
 from runner.core.model import Attempt
 from runner.errors import RunDirError
 from runner.store import query, work_list
@@ -59,9 +59,9 @@ async def save_attempt(store: Store) -> None:
     async with store:
         job = found[0][0]
         job.attempt += 1
-        job.transition(Event.INTENT)
+        job.state = advance(job.state, Event.INTENT)
         store.save(job, Attempt(job.attempt, 1.0, "pending"))
-        job.transition(Event.ACCEPTED)
+        job.state = advance(job.state, Event.ACCEPTED)
         store.save(job, Attempt(job.attempt, 1.0, "accepted", f"task-of-{job.job_id}"))
 
 

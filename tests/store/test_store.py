@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from runner.core.filenames import DB_NAME, RESERVE_NAME
-from runner.core.lifecycle import Event, State
+from runner.core.lifecycle import Event, State, advance
 from runner.core.model import Asset, AssetKind, Attempt, Failure, FailureClass
 from runner.errors import DiskFull, RunDirError, RunLocked, StoreDamaged, StoreMissing, StoreTooNew
 from runner.store import query, work_list
@@ -121,7 +121,7 @@ async def test_database_of_an_earlier_format_is_used_as_it_is(tmp_path: Path) ->
         job = query.job(store.reader, "a", waiting_since=0.0)
         assert job is not None
         async with store:
-            job.transition(Event.INTENT)
+            job.state = advance(job.state, Event.INTENT)
             await store.durable(store.save(job))
 
         assert 1 == query.counts(store.reader)[State.SUBMITTING]
@@ -148,7 +148,7 @@ async def test_saved_job_is_read_back_whole(store: Store) -> None:
     failure = Failure(FailureClass.INTERNAL, "小猫", "E1", 500, "req-1")
 
     async with store:
-        job.transition(Event.INTENT)
+        job.state = advance(job.state, Event.INTENT)
         job.attempt, job.error, job.warnings = 1, failure, ("one", "two")
         number = store.save(job, Attempt(1, 5.0, "pending", key="k"), [asset])
         await store.durable(number)
@@ -168,7 +168,7 @@ async def test_closing_writes_what_is_pending(store: Store) -> None:
 
     async with store:
         for job in jobs:
-            job.transition(Event.INTENT)
+            job.state = advance(job.state, Event.INTENT)
             store.save(job)
 
     assert 20 == query.counts(store.reader)[State.SUBMITTING]
