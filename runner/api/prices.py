@@ -54,7 +54,7 @@ class PricesInForce(Struct, frozen=True):
 
 def tables_used(pricer: Pricer, cost: CostEstimate) -> tuple[PriceTable, ...]:
     """Return the tables that decided on the models of an estimate."""
-    deciding = [pricer.table_of(units.model) for units in cost.units]
+    deciding = [pricer.tables_by_model.get(units.model) for units in cost.units]
     return tuple(table for table in pricer.tables if any(table is each for each in deciding))
 
 
@@ -126,7 +126,7 @@ def prices(manifest: Path | None = None, *, today: date | None = None) -> Prices
 
 def _in_force(pricer: Pricer, model: str, today: date, own: PriceTable | None) -> Iterator[PriceInForce]:
     """Yield the prices of one model; a row with a period replaces one without for the same size and conditions."""
-    table = pricer.table_of(model)
+    table = pricer.tables_by_model.get(model)
     if table is None:
         return
     rows = [row for row in table.prices if row.model == model and row.holds_on(today)]

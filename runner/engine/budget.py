@@ -123,7 +123,7 @@ class RunBudget:
 
     def reserve(self, job: Job, text: str) -> Granted | MustWait | Exhausted:
         """Reserve the highest price of a job with this request."""
-        if self._currency is None and self._pricer.table_of(job.model) is None:
+        if self._currency is None and job.model not in self._pricer.tables_by_model:
             return Granted(None)
         at = self._wall()
         day, day_text = utc_day_and_text(at)

@@ -47,11 +47,14 @@ class Pricer:
     Args:
         tables: The user's own first.
         catalog: With the user's own schemas.
+
+    Attributes:
+        tables_by_model: The table that decides on each model.
     """
 
     def __init__(self, tables: Sequence[PriceTable], catalog: Catalog) -> None:
         self.tables = tuple(tables)
-        self._tables_by_model = {row.model: table for table in reversed(self.tables) for row in table.prices}
+        self.tables_by_model = {row.model: table for table in reversed(self.tables) for row in table.prices}
         self._catalog = catalog
         self._facts: dict[tuple[str, str], PageFacts] = {}
         self._known: dict[Hashable, tuple[Billable, Quote | Unpriced]] = {}
@@ -90,14 +93,11 @@ class Pricer:
             self._facts[key] = page_facts(schema, key[1])
         return self._facts[key]
 
-    def table_of(self, model: str) -> PriceTable | None:
-        """Return the table that decides on a model, or None."""
-        return self._tables_by_model.get(model)
-
 
 def pricer_for(settings: Settings) -> Pricer:
     """Return what says the prices of a run's requests: the user's own table, then the one that comes with the program."""
-    catalog, shipped = catalog_with(settings.schemas), shipped_prices()
+    catalog = catalog_with(settings.schemas) if settings.schemas else load_catalog()
+    shipped = shipped_prices()
     return Pricer((shipped,) if settings.prices is None else (settings.prices, shipped), catalog)
 
 

@@ -180,7 +180,7 @@ def test_the_first_table_with_a_model_decides() -> None:
     assert again is not None
     pricer = Pricer([own, again, shipped], load_catalog())
 
-    assert (own, again, None) == tuple(map(pricer.table_of, ("m", "n", "o")))
+    assert (own, again, None) == tuple(map(pricer.tables_by_model.get, ("m", "n", "o")))
 
 
 def test_a_price_that_is_remembered_is_that_of_the_same_form() -> None:
