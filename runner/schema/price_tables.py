@@ -96,7 +96,8 @@ class Pricer:
 
 def pricer_for(settings: Settings) -> Pricer:
     """Return what says the prices of a run's requests: the user's own table, then the one that comes with the program."""
-    catalog, shipped = catalog_with(settings.schemas), shipped_prices()
+    catalog = catalog_with(settings.schemas) if settings.schemas else load_catalog()
+    shipped = shipped_prices()
     return Pricer((shipped,) if settings.prices is None else (settings.prices, shipped), catalog)
 
 
