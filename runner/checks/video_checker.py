@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sqlite3
 from array import array
 from collections import deque
 from collections.abc import Callable, Collection, Iterable
@@ -290,8 +291,8 @@ class RunningChecks:
             try:
                 await self._store.durable(commit)
                 await self._check(seq)
-            except RunnerError:
-                # The store can't be written: the run stops for that, and says so.
+            except (RunnerError, sqlite3.DatabaseError):
+                # The store can't be used: the run stops for that, and says so.
                 return
             except Exception:
                 log.exception("a bug in runner ended the checks of a job")

@@ -250,10 +250,11 @@ class Store:
                     connection.execute(_CLEAR_FINISHED)
                     if self.journal is not None:
                         mark_ahead(connection)
+                connection.execute("COMMIT")
             except BaseException:
-                connection.execute("ROLLBACK")
+                # Unless SQLite has done so, as it does when the disk is full.
+                connection.rollback()
                 raise
-            connection.execute("COMMIT")
 
     def mark_finished(self, files: Sequence[str] = (), *, blocks: str = "") -> None:
         """

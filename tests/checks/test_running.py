@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import sys
+from contextlib import closing
 from pathlib import Path
+
+import pytest
 
 from runner.checks.pool import MeasuringPool
 from runner.checks.video_checker import RunningChecks, VideoChecker
@@ -58,6 +62,23 @@ async def test_a_crash_is_a_warning(tmp_path: Path) -> None:
     assert [(warning,)] * 2 == [record.warnings for record in found.values()]
     assert [State.SUCCEEDED] * 2 == [record.state for record in found.values()]
     assert [None] * 2 == [record.verdict for record in found.values()]
+
+
+async def test_a_store_that_cannot_be_read_is_no_bug(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The checks end, and it is known how many were not begun."""
+    added = jobs(tmp_path / "run")
+    with Store(tmp_path / "run") as store:
+        async with store, MeasuringPool((), program=CRASHING, processes=1) as pool:
+            checker = VideoChecker("run", [Check.BLACK], [], pool=pool, hook=None, job_id_of=str)
+            async with RunningChecks(store, checker) as checks:
+                with closing(sqlite3.connect(tmp_path / "run" / "run.db")) as other:
+                    other.execute("ALTER TABLE specs RENAME TO damaged")
+                for job in added:
+                    checks.add(job)
+                assert 1 == await checks.finish(lambda: False)
+    assert "" == caplog.text
 
 
 def test_only_jobs_that_succeeded_are_checked(tmp_path: Path) -> None:

@@ -302,6 +302,20 @@ def test_look_at_who_works_in_a_run_leaves_it_free(tmp_path: Path) -> None:
         assert store.has_log
 
 
+def fill(run_dir: Path) -> None:
+    """Write to a store until there is no room for a page more."""
+    with Store(run_dir) as store, store.transaction() as connection:
+        (pages,) = connection.execute("PRAGMA page_count").fetchone()
+        connection.execute(f"PRAGMA max_page_count = {pages + 1}")
+        connection.executemany("INSERT INTO meta VALUES (?, ?)", ((str(n), "x" * 4000) for n in range(9)))
+
+
+def test_full_disk_in_a_transaction_is_told(tmp_path: Path) -> None:
+    """SQLite undoes a transaction that found no space, and what is undone then must not hide why."""
+    with pytest.raises(DiskFull):
+        fill(tmp_path)
+
+
 def test_transaction_that_fails_changes_nothing(store: Store) -> None:
     """All or nothing, and the store is fit for the next one."""
 
