@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from itertools import chain, islice
+from pathlib import Path
 from shutil import disk_usage
 from typing import TYPE_CHECKING
 
@@ -89,65 +90,82 @@ async def execute(
         remove_uploaded(store, config)
     outputs = Outputs(store, config)
     try:
-        engine: Engine | None = None
+        engine = None
         has_pending = work_list.has_pending(store.reader, job_filter)
-        if not (
+        if (
             has_pending
             or _has_tasks(store, job_filter)
             or (has_checks and next(unchecked(store.reader, job_filter), None) is not None)
         ):
-            await in_thread(settle_ledger, store, config.settings, governor)
+            engine = await _run_engine(
+                work, outputs, callbacks, on_begin, has_pending=has_pending, resubmit_lost=resubmit_lost
+            )
         else:
-            settings, is_simulated = config.settings, config.origin.is_simulated
-            if has_pending and not is_simulated:
-                store.require_only()
-            if sys.getfilesystemencoding() != "utf-8":
-                # Before any video is paid for that no file could hold.
-                for job_id in query.job_ids(store.reader):
-                    require_encodable(job_id)
-            confirm = callbacks.confirm_cost
-            check_cost(store.reader, settings, options, job_filter, confirm, is_simulated=is_simulated)
-            if not store.has_log:
-                observe(
-                    Notice("journal", f"no write-ahead log on this file system: {store.run_dir} is slower")
-                )
-            async with _engine(work, outputs, resubmit_lost=resubmit_lost) as engine:
-                if on_begin is not None:
-                    on_begin()
-                callbacks.on_started(engine)
-                if resubmit_lost:
-                    # Of lost tasks that are submitted again.
-                    has_pending = work_list.has_pending(store.reader, job_filter)
-                if has_pending and (stop := _lack_of_space(store)) is not None:
-                    engine.stop(stop)
-                await engine.run()
-            observe(Notice("writing", "writing the results and the report"))
-        try:
-            # Before what could be rerun is selected.
-            matches = work_list.matches(store.reader, job_filter) if job_filter.is_restricted else None
-            result = replace(_result(work, outputs, engine), matches=matches)
-        except sqlite3.DatabaseError as error:
-            if engine is None:
-                raise
-            # Not as an error: by its exit code, nothing would have been sent.
-            engine.stop(stop_for_error(error, store.run_dir))
-            counts = engine.counts
-            summary = replace(summarize(()), jobs=sum(counts.values()), by_state=counts)
-            result = replace(_known_result(work, engine, engine.stops, counts), summary=summary)
-        return replace(result, worked_s=time.monotonic() - started_at)
+            await in_thread(settle_ledger, store, config.settings, governor)
+        return replace(_ended(work, outputs, engine), worked_s=time.monotonic() - started_at)
     finally:
         outputs.close()
 
 
-def _lack_of_space(store: Store) -> Stop | None:
+async def _run_engine(
+    work: Work,
+    outputs: Outputs,
+    callbacks: Callbacks,
+    on_begin: Callable[[], None] | None,
+    *,
+    has_pending: bool,
+    resubmit_lost: bool,
+) -> Engine:
+    """Refuse what can't be run, run the rest to its end, and return the engine."""
+    store, observe, is_simulated = work.store, work.observe, work.config.origin.is_simulated
+    if has_pending and not is_simulated:
+        store.require_only()
+    if sys.getfilesystemencoding() != "utf-8":
+        # Before any video is paid for that no file could hold.
+        for job_id in query.job_ids(store.reader):
+            require_encodable(job_id)
+    settings, confirm = work.config.settings, callbacks.confirm_cost
+    check_cost(store.reader, settings, work.options, work.job_filter, confirm, is_simulated=is_simulated)
+    if not store.has_log:
+        observe(Notice("journal", f"no write-ahead log on this file system: {store.run_dir} is slower"))
+    async with _engine(work, outputs, resubmit_lost=resubmit_lost) as engine:
+        if on_begin is not None:
+            on_begin()
+        callbacks.on_started(engine)
+        if resubmit_lost:
+            # Of lost tasks that are submitted again.
+            has_pending = work_list.has_pending(store.reader, work.job_filter)
+        if has_pending:
+            # If the disk is full, what the store sets aside did not fit.
+            reserve = RESERVE_BYTES if store.is_disk_full else reserve_bytes(store.run_dir)
+            if (free := disk_usage(store.run_dir).free) < reserve:
+                engine.stop(_lack_of_space(store.run_dir, free, reserve))
+        await engine.run()
+    observe(Notice("writing", "writing the results and the report"))
+    return engine
+
+
+def _lack_of_space(run_dir: Path, free: int, reserve: int) -> Stop:
     """Return why nothing should be submitted: the disk has no space for a video, which would be paid for."""
-    # If it is full, what the store sets aside did not fit.
-    reserve = RESERVE_BYTES if store.is_disk_full else reserve_bytes(store.run_dir)
-    free = disk_usage(store.run_dir).free
-    if free >= reserve:
-        return None
-    message = f"{store.run_dir} has {format_size(free)} free, less than the reserve of {format_size(reserve)}"
+    message = f"{run_dir} has {format_size(free)} free, less than the reserve of {format_size(reserve)}"
     return Stop(StopReason.DISK, f"{message}; nothing was submitted", FREE_SPACE_HINT)
+
+
+def _ended(work: Work, outputs: Outputs, engine: Engine | None) -> RunResult:
+    """Return how the work ended, also if ``run.db`` can't be read any more."""
+    reader, job_filter = work.store.reader, work.job_filter
+    try:
+        # Before what could be rerun is selected.
+        matches = work_list.matches(reader, job_filter) if job_filter.is_restricted else None
+        return replace(_result(work, outputs, engine), matches=matches)
+    except sqlite3.DatabaseError as error:
+        if engine is None:
+            raise
+        # Not as an error: by its exit code, nothing would have been sent.
+        engine.stop(stop_for_error(error, work.store.run_dir))
+        counts = engine.counts
+        summary = replace(summarize(()), jobs=sum(counts.values()), by_state=counts)
+        return replace(_known_result(work, engine, engine.stops, counts), summary=summary)
 
 
 def _has_tasks(store: Store, job_filter: JobFilter) -> bool:

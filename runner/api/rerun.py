@@ -21,7 +21,7 @@ from runner.api.execute import execute
 from runner.api.job_choice import chosen_among, narrowed
 from runner.api.options import DEFAULT_OPTIONS, RunOptions
 from runner.api.run_dir import load_config, open_run, require_match, require_run
-from runner.api.run_facts import announce_run_dir, command_folder, read_facts
+from runner.api.run_facts import command_folder, read_facts, run_dir_notice
 from runner.api.run_result import Callbacks, RunResult, send_notifications
 from runner.core.filenames import VERDICTS_NAME
 from runner.core.model import FailureClass
@@ -92,7 +92,7 @@ async def run_chosen(
     """
     started_at, observe = time.monotonic(), callbacks.observe
     require_run(run_dir)
-    announce_run_dir(run_dir, observe)
+    observe(run_dir_notice(run_dir))
     async with open_run(run_dir, options, observe) as store:
         require(store.reader)
         config = load_config(store, options)

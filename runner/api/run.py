@@ -35,12 +35,12 @@ from runner.api.run_facts import (
     KnownRun,
     RunFacts,
     RunOrigin,
-    announce_run_dir,
     command_folder,
     default_run_dir,
     expand_date,
     known_run,
     output_root,
+    run_dir_notice,
     series_of,
 )
 from runner.api.run_ledger import with_ledger
@@ -187,7 +187,7 @@ def _prepare(
     is_series = options.keep_runs is not None or options.keep_days is not None
     if is_series:
         require_series(run_dir)
-    announce_run_dir(run_dir, observe)
+    observe(run_dir_notice(run_dir))
     if series is not None and shard is not None:
         # What an older run of the series left is fetched by the same shard.
         series = f"{series} shard {shard}"
@@ -245,7 +245,7 @@ async def resume(
     """
     started_at, observe = time.monotonic(), callbacks.observe
     require_run(run_dir)
-    announce_run_dir(run_dir, observe)
+    observe(run_dir_notice(run_dir))
     async with open_run(run_dir, options, observe) as store:
         require_match(store.reader, options.job)
         ids = chosen_ids(store.reader, options)

@@ -14,7 +14,7 @@ from runner.core.filenames import DB_NAME
 from runner.core.settings import DEFAULT_BASE_URL, SIMULATED, Settings
 from runner.core.sharding import Shard
 from runner.disk import require_encodable
-from runner.engine.events import Notice, Observer
+from runner.engine.events import Notice
 from runner.errors import UsageError
 from runner.store import query
 
@@ -206,9 +206,9 @@ def known_run(run_dir: Path, name: str, series: str | None, shard: Shard | None 
     return KnownRun(path, f"{own} shard {shard}", f"{series or name} in {shard.count} shards")
 
 
-def announce_run_dir(run_dir: Path, observe: Observer) -> None:
-    """Report where the run is, before anything else."""
-    observe(Notice("run_dir", f"run directory: {run_dir}"))
+def run_dir_notice(run_dir: Path) -> Notice:
+    """Return what says where the run is, before anything else."""
+    return Notice("run_dir", f"run directory: {run_dir}")
 
 
 def require_same_kind(origin: RunOrigin, run_dir: Path, *, simulate: bool) -> None:

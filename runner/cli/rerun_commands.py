@@ -146,7 +146,7 @@ def _unsuccessful(source: Path, selection: Selection, output: Path | None, optio
     from runner.api import config, rerun, rerun_from_results, run_dir, run_facts
 
     def announce(where: Path, gateway: str, gateway_source: str | None) -> None:
-        run_facts.announce_run_dir(where, show_event)
+        show_event(run_facts.run_dir_notice(where))
         config.announce_gateway(gateway, gateway_source, show_event, where=str(source))
 
     old = None if output is not None and source.is_file() else rerun_from_results.run_dir_of(source)
