@@ -219,8 +219,8 @@ class PlainDisplay:
         self._timer = loop.call_later(_PROGRESS_EVERY_S, self._print_progress, engine)
 
     def _print_progress(self, engine: ActiveRun) -> None:
-        self._start_timer(engine)
         echo_stderr(progress_line(engine.snapshot()))
+        self._start_timer(engine)
 
 
 def event_line(event: RunEvent) -> str:

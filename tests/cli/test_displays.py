@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import logging
 import os
@@ -21,7 +22,7 @@ from runner.cli.displays import Display, PlainDisplay, QuietDisplay, RunObserver
 from runner.core.lifecycle import State
 from runner.core.model import Failure, FailureClass
 from runner.core.stop import Stop, StopReason
-from runner.engine.events import ActiveRun, JobEnded, Notice
+from runner.engine.events import ActiveRun, JobEnded, Notice, Snapshot
 from tests.cli.command import runner
 
 ROOT = Path(__file__).parents[2]
@@ -151,6 +152,37 @@ def test_what_takes_long_is_named_on_a_terminal(stream: io.StringIO, monkeypatch
             timer.join()
 
     assert stream.getvalue() == ("checking m.yaml ...\n" if stream.isatty() else "")
+
+
+class FastLoop(asyncio.SelectorEventLoop):
+    """An event loop whose clock runs a thousand times as fast."""
+
+    def time(self) -> float:
+        """Return the seconds of this clock."""
+        return 1000 * super().time()
+
+
+def test_progress_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    """The counts are printed at the start, and the progress again and again."""
+    counts = {**dict.fromkeys(State, 0), State.SUCCEEDED: 1, State.PENDING: 3}
+    snapshot = Snapshot(counts, (), 0, 1, 8, 1.0, 0.5, "", False, 90.0)
+    engine = SimpleNamespace(name="kittens", counts=counts, snapshot=lambda: snapshot)
+
+    async def shown() -> list[str]:
+        PlainDisplay(verbose=False).started(cast("ActiveRun", engine))
+        lines: list[str] = []
+        async with asyncio.timeout(60_000):
+            while len(lines) < 3:
+                lines += capsys.readouterr().err.splitlines()
+                await asyncio.sleep(0)
+        return lines
+
+    with asyncio.Runner(loop_factory=FastLoop) as loop:
+        first, *progress = loop.run(shown())
+
+    assert "kittens: 1 succeeded, 3 pending" == first
+    line = "1 of 4 finished (1 succeeded, 3 pending); submitting 30/min (max 60/min); about 1m 30s left"
+    assert [line, line] == progress
 
 
 def test_only_the_first_stop_is_said_at_once() -> None:
