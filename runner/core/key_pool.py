@@ -90,8 +90,3 @@ class KeyPool:
     def is_pool(self) -> bool:
         """Whether more than one key is left to submit with."""
         return len(self._ready_at) > 1
-
-    @property
-    def is_exhausted(self) -> bool:
-        """Whether no key is left to submit with."""
-        return not self._ready_at

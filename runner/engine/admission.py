@@ -167,7 +167,8 @@ class Admission:
         stop = self._governor.record_outcome(model, outcome, now, sent_at=sent_at)
         if isinstance(outcome, KeyRefused):
             self._key_pool.retire(key, outcome.failure)
-            return stop_for_refused_key(outcome.failure) if self._key_pool.is_exhausted else None
+            is_last = self._key_pool.first_ready_at is None
+            return stop_for_refused_key(outcome.failure) if is_last else None
         return stop or unreachable
 
     def record_contact(self, failure: Failure | None) -> Stop | None:

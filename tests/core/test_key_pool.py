@@ -46,12 +46,10 @@ def test_refused_keys_are_retired() -> None:
     pool.retire("a", QUOTA)
     assert ["b", "b"] == [pool.pick(now=0.0), pool.pick(now=0.0)]
     assert not pool.is_pool
-    assert not pool.is_exhausted
     pool.retire("b", AUTH)
     pool.cool_down("b", until=5.0)
 
     assert (None, None) == (pool.pick(now=100.0), pool.first_ready_at)
-    assert pool.is_exhausted
 
 
 def test_tasks_are_polled_with_their_own_key_first() -> None:
