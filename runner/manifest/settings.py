@@ -131,11 +131,10 @@ def read_settings(
     return settings, reader.findings
 
 
-class _AmountReader:
+class _AmountReader(Struct):
     """Reads amounts, and collects what is wrong with them."""
 
-    def __init__(self) -> None:
-        self.findings: list[Finding] = []
+    findings: list[Finding] = []
 
     def read(self, parse: Callable[[str], _Value], text: str, path: JsonPath) -> _Value | None:
         """Parse an amount; return None if it is wrong."""
