@@ -26,7 +26,7 @@ from runner.gateway.urls import content_url
 from runner.store.store import Store
 from runner.worker.deliver import Deliverer, RetryPauses
 from runner.worker.poll import Poller
-from runner.worker.submit import PromptApi, Submitter
+from runner.worker.submit import Submitter, uptime
 
 
 class JobSteps(Struct, frozen=True):
@@ -98,10 +98,10 @@ async def open_steps(
         uploader=uploader,
         keeps_local=is_kept,
     )
-    api = client if store.journal is None else PromptApi(client)
+    submitter = Submitter(client, keys, saving, clock, None if store.journal is None else uptime)
     poller: Any = Poller(client, keys, store, clock)
     poller = LoggedPoller(poller) if is_logged else poller
-    return JobSteps(base_url, client, keys, clock, Submitter(api, keys, saving, clock), poller, deliverer)
+    return JobSteps(base_url, client, keys, clock, submitter, poller, deliverer)
 
 
 log = logging.getLogger("runner.jobs")

@@ -21,7 +21,6 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
 from urllib.parse import quote
 
 from runner.core.filenames import DB_NAME, EPOCH_NAME, LOCK_NAME, RESULTS_NAME, RUN_JSON_NAME
@@ -38,7 +37,10 @@ _LATER_TABLES = dict(re.findall(r"CREATE TABLE IF NOT EXISTS (\w+) (\([^;]+)", L
 _MIN_BYTES = 512
 """Size of the smallest page, and so of the smallest database that is not empty."""
 
-_NO_ROOM = frozenset({"SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_SHMSIZE"})
+NO_ROOM = frozenset({"SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_SHMSIZE"})
+
+IN_USE = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_PROTOCOL")
+"""How the names of errors begin that another program causes."""
 
 _LOG_BYTES = 64 << 10
 """What SQLite needs to begin a log and its index."""
@@ -128,25 +130,11 @@ def connect_reader(run_dir: Path, *, with_temp_tables: bool = False) -> sqlite3.
     return connection
 
 
-class Connections(NamedTuple):
-    """
-    Connections of the process that works on a run; see `connect_both`.
-
-    Attributes:
-        reader: It sees what is committed, and temporary tables may be created on it.
-        has_log: Whether there is a write-ahead log, which some file systems do not support.
-    """
-
-    writer: sqlite3.Connection
-    reader: sqlite3.Connection
-    has_log: bool
-
-
-def connect_both(run_dir: Path, *, is_adopted: bool = False) -> Connections:
-    """Open ``run.db`` as `connect_writer` does, and once more to read it meanwhile."""
+def connect_both(run_dir: Path, *, is_adopted: bool) -> tuple[sqlite3.Connection, sqlite3.Connection, bool]:
+    """Open ``run.db`` as `connect_writer` and `connect_beside` do; return also whether it has a write-ahead log."""
     writer = connect_writer(run_dir, is_adopted=is_adopted)
     (mode,) = writer.execute("PRAGMA journal_mode").fetchone()
-    return Connections(writer, connect_beside(run_dir), has_log=mode == "wal")
+    return writer, connect_beside(run_dir), mode == "wal"
 
 
 def connect_beside(run_dir: Path) -> sqlite3.Connection:
@@ -176,7 +164,7 @@ def _connect_to_read(path: Path) -> sqlite3.Connection:
         _has_tables(connection)
     except sqlite3.OperationalError as error:
         connection.close()
-        if error.sqlite_errorname in {*_NO_ROOM, "SQLITE_CANTOPEN"} and not _has_room(path.parent):
+        if error.sqlite_errorname in {*NO_ROOM, "SQLITE_CANTOPEN"} and not _has_room(path.parent):
             with suppress(OSError):
                 return _connect_to_copy(path)
         raise
@@ -275,12 +263,12 @@ def translated(path: Path) -> Iterator[None]:
 def database_error(error: sqlite3.DatabaseError, path: Path) -> RunDirError | DiskFull:
     """Return the program's own error for one of SQLite, which names many things that happen to a file that is gone."""
     name = getattr(error, "sqlite_errorname", "")
-    if name in _NO_ROOM:
+    if name in NO_ROOM:
         return DiskFull(
             f"no space left to write {path}",
             hint=f"free some space, then: {command_text('runner', 'resume', path.parent)}",
         )
-    if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_PROTOCOL")):
+    if name.startswith(IN_USE):
         return RunLocked(f"{path} is in use by another program: {error}", hint="end it and try again")
     if not path.exists():
         return StoreMissing(f"{path} was moved or deleted while it was used", hint=MOVED_HINT)
@@ -289,9 +277,9 @@ def database_error(error: sqlite3.DatabaseError, path: Path) -> RunDirError | Di
             f"the disk failed while {path} was used: {error} ({name})",
             hint=f"check the disk, then: {command_text('runner', 'resume', path.parent)}",
         )
-    if name in ("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM") or name.startswith("SQLITE_READONLY_"):
+    if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")):
         return RunDirError(
-            f"{path} can't be written: {error}", hint="check the directory's owner and permissions"
+            f"{path} can't be read or written: {error}", hint="check the directory's owner and permissions"
         )
     return StoreDamaged(
         f"{path} can't be read as the database of a run ({error}); it was left as it is",

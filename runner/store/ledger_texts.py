@@ -9,6 +9,7 @@ from typing import Any
 
 from runner.errors import LedgerDamaged, LedgerError, LedgerLocked
 from runner.jsontext import loads
+from runner.store.database import IN_USE, NO_ROOM
 
 LOCK_WAIT_S = 30.0
 """How long another process may hold the ledger."""
@@ -34,12 +35,12 @@ def short_tags(metadata: str) -> str | None:
 def translate(error: sqlite3.DatabaseError, path: Path) -> LedgerError:
     """Convert SQLite's error to one that says what to do."""
     name = getattr(error, "sqlite_errorname", "")
-    if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+    if name.startswith(IN_USE):
         return LedgerLocked(
             f"{path} has been locked by another process for {LOCK_WAIT_S:.0f} s",
             hint="end the process that holds it, then run the same command again",
         )
-    if name in ("SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_SHMSIZE"):
+    if name in NO_ROOM:
         return LedgerError(
             f"no space left to write {path}", hint="free some space, then run the same command again"
         )

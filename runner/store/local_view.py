@@ -22,12 +22,11 @@ from msgspec import Struct, field
 from runner.core.filenames import BASE_NAME, DB_NAME, REBUILT_NAME
 from runner.disk import sync_folder
 from runner.errors import RunDirError, StoreMissing
-from runner.store import rows
+from runner.store import query, rows
 from runner.store.costs import SAVE_COSTS
 from runner.store.database import connect_reader, translated
 from runner.store.freshness import read_epoch
 from runner.store.journal import RECORDS_WORTH_A_BASE, Contents, Journal
-from runner.store.query import task_owner
 from runner.store.rows import BulkStatement, Row
 from runner.store.tables import LATER_ADDITIONS
 from runner.store.transitions import attach_task, recover
@@ -206,8 +205,7 @@ def mark_ahead(connection: sqlite3.Connection, *, is_ahead: bool = True) -> None
 
 def is_ahead(connection: sqlite3.Connection) -> bool:
     """Return whether ``run.db`` has something that the journal lacks."""
-    row = connection.execute("SELECT value FROM meta WHERE key = ?", (_IS_AHEAD,)).fetchone()
-    return row is not None and row[0] == "1"
+    return query.meta(connection).get(_IS_AHEAD) == "1"
 
 
 def write_base(connection: sqlite3.Connection, run_dir: Path, journal: Journal) -> None:
@@ -293,7 +291,7 @@ def _attach_saved_tasks(connection: sqlite3.Connection, at: float) -> int:
     return sum(
         attach_task(connection, job_id, task_id, at=at)
         for job_id, task_id in found
-        if task_owner(connection, task_id) is None
+        if query.task_owner(connection, task_id) is None
     )
 
 
@@ -305,7 +303,7 @@ def _read_local(run_dir: Path) -> _Local | None:
         # Or the process that made it was killed before its tables were there.
         return None
     with closing(reader), translated(database):
-        meta: dict[str, Any] = dict(reader.execute("SELECT key, value FROM meta").fetchall())
+        meta = query.meta(reader)
         has_jobs = reader.execute("SELECT 1 FROM jobs LIMIT 1").fetchone() is not None
         known = json.loads(meta[JOURNAL]) if JOURNAL in meta else None
         return _Local(

@@ -173,10 +173,10 @@ def attempt_row(seq: int, attempt: Attempt) -> Row:
     )
 
 
-def asset_row(job: Job, asset: Asset) -> Row:
+def asset_row(seq: int, attempt: int, asset: Asset) -> Row:
     """Return the row of an asset for `SAVE_ASSETS`."""
     return (
-        job.seq,
+        seq,
         asset.kind.value,
         asset.path,
         asset.bytes,
@@ -185,7 +185,7 @@ def asset_row(job: Job, asset: Asset) -> Row:
         asset.width,
         asset.height,
         asset.duration_s,
-        job.attempt,
+        attempt,
     )
 
 

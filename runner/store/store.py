@@ -318,7 +318,7 @@ class Store:
         job.commit = self._writer.add(
             job=rows.job_row(job),
             attempts=None if attempt is None else rows.attempt_row(job.seq, attempt),
-            assets=[rows.asset_row(job, asset) for asset in assets] if assets else None,
+            assets=[rows.asset_row(job.seq, job.attempt, asset) for asset in assets] if assets else None,
             tracks=rows.tracks_row(job, assets) if assets else None,
             costs=None if job.cost is None else self.costs.update(job, job.cost, attempt, assets),
             answers=None
@@ -345,7 +345,7 @@ class Store:
         """Add what a job has of its assets before its end to the next commit: files here, or uploads."""
         self.changed.add(job.seq)
         job.commit = self._writer.add(
-            assets=[rows.asset_row(job, asset) for asset in assets],
+            assets=[rows.asset_row(job.seq, job.attempt, asset) for asset in assets],
             tracks=rows.tracks_row(job, assets),
             urls=rows.urls_row(job, assets),
         )

@@ -24,6 +24,10 @@ _DELIVERED = (
     "WHERE j.state = 'succeeded' AND a.kind = 'video'"
 )
 
+_ASSET = "seq, kind, path, bytes, sha256, content_type, width, height, duration_s, attempt"
+_PLACES = "?, ?, ?, ?, ?, ?, ?, ?, ?, ?"
+"""The columns of `rows.asset_row`, and as many placeholders."""
+
 _BY_CHECKS = "checks"
 _MAX_SEED = 2**31 - 1
 """The largest that every model takes."""
@@ -72,7 +76,8 @@ def old_assets(connection: sqlite3.Connection, seqs: str) -> Mapping[int, list[r
     """Read the rows of what is kept of old takes of some jobs, given as a JSON list of keys, the newest take first."""
     found: defaultdict[int, list[rows.Row]] = defaultdict(list)
     for row in connection.execute(
-        "SELECT seq, kind, path, bytes, sha256, content_type, width, height, duration_s, attempt FROM old_assets WHERE seq IN (SELECT value FROM json_each(?)) ORDER BY attempt DESC, kind DESC",
+        f"SELECT {_ASSET} FROM old_assets WHERE seq IN (SELECT value FROM json_each(?)) "
+        "ORDER BY attempt DESC, kind DESC",
         (seqs,),
     ):
         found[row[0]].append(row)
@@ -231,24 +236,9 @@ def requeue_retakes(
     for retake in retakes:
         seq, attempt = retake.seq, retake.attempt
         connection.execute("INSERT INTO retakes VALUES (?, ?, ?)", (seq, attempt, retake.verdict_at))
-        connection.executemany(
-            "INSERT OR REPLACE INTO old_assets VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            [
-                (
-                    seq,
-                    attempt,
-                    asset.kind.value,
-                    take_path(asset.path, attempt),
-                    asset.bytes,
-                    asset.sha256,
-                    asset.content_type,
-                    asset.width,
-                    asset.height,
-                    asset.duration_s,
-                )
-                for asset in retake.assets
-            ],
-        )
+        for asset in retake.assets:
+            row = rows.asset_row(seq, attempt, replace(asset, path=take_path(asset.path, attempt)))
+            connection.execute(f"INSERT OR REPLACE INTO old_assets ({_ASSET}) VALUES ({_PLACES})", row)
         if draw is not None:
             _replace_seed(connection, seq, attempt, int(draw() * _MAX_SEED))
         connection.execute(

@@ -261,7 +261,8 @@ def replace_job(connection: sqlite3.Connection, seq: int, record: JobRecord, *, 
     costs.save(connection, seq, record.costs)
     connection.execute("DELETE FROM assets WHERE seq = ?", (seq,))
     if record.assets:
-        rows.insert_rows(connection, rows.SAVE_ASSETS, [rows.asset_row(job, each) for each in record.assets])
+        assets = [rows.asset_row(seq, attempt, each) for each in record.assets]
+        rows.insert_rows(connection, rows.SAVE_ASSETS, assets)
         connection.executemany(rows.SAVE_URLS, filter(None, [rows.urls_row(job, record.assets)]))
 
 

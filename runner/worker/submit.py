@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from contextvars import ContextVar
 
 from msgspec import Struct
 
@@ -25,20 +24,34 @@ from runner.core.outcomes import (
     Ambiguous,
     NoChannel,
     NotSent,
-    PollOutcome,
     SubmitOutcome,
     submit_transition,
 )
 from runner.worker.ports import Api, Clock, Keys, SubmissionStore
 
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+MAX_INTENT_AGE_S = 30.0
+"""A machine that slept for longer between the intent and the POST does not send it."""
+
+
+def uptime() -> float:
+    """Return seconds since the machine was started, those in which it slept included."""
+    return time.clock_gettime(_CLOCK)
+
 
 class Submitter(Struct, frozen=True):
-    """Submits jobs, each at most once."""
+    """
+    Submits jobs, each at most once.
+
+    Attributes:
+        uptime: As `uptime`, if other processes can take over the run's journal while the machine sleeps; else None.
+    """
 
     api: Api
     keys: Keys
     store: SubmissionStore
     clock: Clock
+    uptime: Callable[[], float] | None = None
 
     async def submit(self, job: Job, body: bytes, key: str) -> SubmitOutcome:
         """
@@ -52,7 +65,7 @@ class Submitter(Struct, frozen=True):
             RunDirError: The run directory is no longer at its path; nothing was sent.
             RunnerError: The store can't be written; if the POST was accepted, the job has its task id all the same.
         """
-        note_intent()
+        begun_s = 0.0 if self.uptime is None else self.uptime()
         secret = self.keys.secret(key)
         job.attempt += 1
         job.key = key
@@ -65,8 +78,9 @@ class Submitter(Struct, frozen=True):
         except BaseException:
             self._undo(job, sent_at)
             raise
+        age_s = 0.0 if self.uptime is None else self.uptime() - begun_s
         try:
-            outcome = await self.api.submit(body, secret)
+            outcome = _too_late(age_s) if age_s > MAX_INTENT_AGE_S else await self.api.submit(body, secret)
         except BaseException as error:
             self._mark_uncertain(job, sent_at, error)
             raise
@@ -148,53 +162,6 @@ class Submitter(Struct, frozen=True):
         )
 
 
-_SAVED_AT: ContextVar[float | None] = ContextVar("_SAVED_AT", default=None)
-_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-
-
-def boot_time() -> float:
-    """Return seconds since the machine was started, those in which it slept included."""
-    return time.clock_gettime(_CLOCK)
-
-
-def note_intent() -> None:
-    """Note that the current task is about to save the intent to submit a job."""
-    _SAVED_AT.set(boot_time())
-
-
-def intent_age_s(now: float) -> float:
-    """
-    Return how long ago the current task saved an intent; 0 if it did not.
-
-    Args:
-        now: By `boot_time`.
-    """
-    saved_at = _SAVED_AT.get()
-    return 0.0 if saved_at is None else now - saved_at
-
-
-MAX_INTENT_AGE_S = 30.0
-"""A machine that slept for longer between the intent and the POST does not send it."""
-
-
-class PromptApi(Struct, frozen=True):
-    """The gateway, for a run whose journal other processes can take over."""
-
-    api: Api
-    now: Callable[[], float] = boot_time
-
-    async def submit(self, body: bytes, key: str) -> SubmitOutcome:
-        """POST a job's request, unless too much time has passed since its intent was saved; then nothing is sent."""
-        age_s = intent_age_s(self.now())
-        if age_s > MAX_INTENT_AGE_S:
-            why = f"{age_s:.0f} s passed between the intent and its submission, so it was not sent"
-            return NotSent(Failure(FailureClass.UNAVAILABLE, why))
-        return await self.api.submit(body, key)
-
-    async def poll(self, task_id: str, key: str) -> PollOutcome:
-        """Query a task."""
-        return await self.api.poll(task_id, key)
-
-    async def poll_afresh(self, task_id: str, key: str) -> PollOutcome:
-        """Query a task on a connection that nothing else used."""
-        return await self.api.poll_afresh(task_id, key)
+def _too_late(age_s: float) -> SubmitOutcome:
+    why = f"{age_s:.0f} s passed between the intent and its submission, so it was not sent"
+    return NotSent(Failure(FailureClass.UNAVAILABLE, why))

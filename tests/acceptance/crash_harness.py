@@ -16,6 +16,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -170,6 +171,7 @@ def _wait(child: int, kill_after_s: float | None) -> int | None:
 
 def _function_of(point: str) -> tuple[Any, str]:
     """Return the function at which a kill point is, by its owner and its name."""
+    from runner.api import job_steps
     from runner.assets import publish
     from runner.gateway.client import GatewayClient
     from runner.objects.base import FolderStore
@@ -178,7 +180,6 @@ def _function_of(point: str) -> tuple[Any, str]:
     from runner.store.ledger import Ledger
     from runner.store.store import Store
     from runner.store.writer import Writer
-    from runner.worker import submit
     from runner.worker.deliver import Deliverer
 
     functions: dict[str, tuple[Any, str]] = {
@@ -188,7 +189,7 @@ def _function_of(point: str) -> tuple[Any, str]:
         "append": (ResultsWriter, "append"),
         "post": (GatewayClient, "submit"),
         "base": (Journal, "write_base"),
-        "intent": (submit, "note_intent"),
+        "intent": (job_steps, "uptime"),
         "transaction": (Store, "transaction"),
         "unlink": (os, "unlink"),
         "upload": (publish, "upload"),
@@ -199,17 +200,16 @@ def _function_of(point: str) -> tuple[Any, str]:
 
 
 def _install(kill_at: KillPoint) -> None:
-    from runner.worker import submit
-
     owner, name = _function_of(kill_at.point)
     reached = 0
     original = getattr(owner, name)
+    if kill_at.point == "intent":
+        # As if the machine slept for an hour after it.
+        setattr(owner, name, chain([original()], (original() + 3600 for _ in count())).__next__)
+        return
 
     def kill_if(when: str, number: int) -> None:
-        if (when, number) == (kill_at.when, kill_at.nth) and kill_at.point == "intent":
-            # As if the machine had slept for an hour since.
-            submit._SAVED_AT.set(submit.boot_time() - 3600)
-        elif (when, number) == (kill_at.when, kill_at.nth):
+        if (when, number) == (kill_at.when, kill_at.nth):
             os.kill(os.getpid(), signal.SIGSTOP if kill_at.is_stopped else signal.SIGKILL)
 
     def wrapped(*args: Any, **kwargs: Any) -> Any:

@@ -23,7 +23,7 @@ from runner.core.outcomes import (
     Throttled,
 )
 from runner.errors import DiskFull
-from runner.worker.submit import Submitter
+from runner.worker.submit import MAX_INTENT_AGE_S, Submitter
 from tests.engine.answers import Bug
 from tests.engine.fakes import FakeKeys, FakeStore, LoopClock, job_in_memory
 
@@ -175,6 +175,24 @@ async def test_unknown_key_leaves_the_job_as_it_was() -> None:
         await start(job, store, api, key="b")
 
     assert (State.PENDING, [], 0) == (job.state, store.saved, api.posts)
+
+
+@pytest.mark.parametrize(
+    ("paused_s", "kind"), [(MAX_INTENT_AGE_S + 1, NotSent), (MAX_INTENT_AGE_S - 5, Accepted)]
+)
+async def test_intent_that_is_old_sends_nothing(paused_s: float, kind: type[SubmitOutcome]) -> None:
+    """
+    While the machine slept, another process may have taken over the journal, and the job.
+    """
+    job, store, api = job_in_memory("a", State.PENDING), FakeStore(), BlockingApi(accept)
+    store.is_durable.set()
+    api.may_answer.set()
+
+    uptime = iter([7.0, 7.0 + paused_s]).__next__
+    outcome = await Submitter(api, FakeKeys("a"), store, LoopClock(), uptime).submit(job, b"{}", "a")
+
+    assert kind is type(outcome)
+    assert int(kind is Accepted) == api.posts
 
 
 class UnreadableStore(FakeStore):
