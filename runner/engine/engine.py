@@ -189,13 +189,14 @@ class Engine:
         """Continue with the jobs of earlier processes."""
         now = self._context.clock.now()
         store, budget = self._context.store, self._context.budget
+        if not any(self.counts[state] for state in WITH_A_TASK):
+            return
         jobs = list(
             work_list.jobs_in_states(
                 store.reader, WITH_A_TASK, waiting_since=now, scope=self._context.job_filter
             )
         )
-        if jobs:
-            attach_costs(store.reader, jobs)
+        attach_costs(store.reader, jobs)
         for job in jobs:
             budget.resume(job)
             if job.state.has_ended:
