@@ -12,7 +12,8 @@ import errno
 import os
 import select
 import stat
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterable, Iterator
 from io import BufferedReader
 from pathlib import Path
 from typing import IO, AnyStr
@@ -87,15 +88,19 @@ def asset_error(error: OSError, path: str) -> DiskFull | RunDirError | FileUnwri
     return write_error(error, path)
 
 
-def require_encodable(name: str | Path) -> None:
+def require_encodable(names: Iterable[str | Path]) -> None:
     """
-    Check that files can have a name in the encoding of names that this process has; it is UTF-8 unless a locale says otherwise.
+    Check that files can have these names in the encoding of names that this process has; UTF-8 has them all.
 
     Raises:
-        UsageError: They can't.
+        UsageError: They can't, because a locale chose another one.
     """
+    if sys.getfilesystemencoding() == "utf-8":
+        return
+    name: str | Path = ""
     try:
-        os.fsencode(name)
+        for name in names:
+            os.fsencode(name)
     except UnicodeEncodeError as error:
         raise UsageError(
             f"no file can be called {str(name)!a} here, where names are in {error.encoding}",

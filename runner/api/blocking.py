@@ -255,7 +255,7 @@ def write_job_mappings(
         UsageError: A job is not a mapping, or has a value that JSON does not have.
     """
     run_dir = output or default_run_dir(Path.cwd() / MANIFEST_NAME, name, simulate=simulate)
-    require_encodable(run_dir)
+    require_encodable([run_dir])
     run_dir.mkdir(parents=True, exist_ok=True)
     header = {"version": 1, "name": name, **settings}
     with atomic_write(run_dir / MANIFEST_NAME) as file:

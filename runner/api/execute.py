@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import random
 import sqlite3
-import sys
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -120,10 +119,8 @@ async def _run_engine(
     store, observe, is_simulated = work.store, work.observe, work.config.origin.is_simulated
     if has_pending and not is_simulated:
         store.require_only()
-    if sys.getfilesystemencoding() != "utf-8":
-        # Before any video is paid for that no file could hold.
-        for job_id in query.job_ids(store.reader):
-            require_encodable(job_id)
+    # Before any video is paid for that no file could hold.
+    require_encodable(query.job_ids(store.reader))
     settings, confirm = work.config.settings, callbacks.confirm_cost
     check_cost(store.reader, settings, work.options, work.job_filter, confirm, is_simulated=is_simulated)
     if not store.has_log:

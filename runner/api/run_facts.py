@@ -174,7 +174,7 @@ def expand_date(output: Path, today: date) -> Path:
         UsageError: See `require_encodable`.
     """
     run_dir = Path(str(output).replace(_DATE, today.isoformat()))
-    require_encodable(run_dir)
+    require_encodable([run_dir])
     return run_dir
 
 
