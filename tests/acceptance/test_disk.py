@@ -29,6 +29,7 @@ jobs:
 """
 
 SCENARIO = "{version: 1, generate_s: [0.3, 1.0]}"
+LOSING = "{version: 1, generate_s: 0.1, rules: [{name: lost, match: {prompt: kitten 1}, task: {end: lost}}]}"
 
 
 @pytest.fixture
@@ -119,6 +120,23 @@ def test_nothing_is_submitted_while_there_is_no_space_for_a_video(tmp_path: Path
     assert (3, 0) == (full.returncode, posted)
     assert "nothing was submitted" in full.stderr
     assert 0 == done.returncode, done.stderr
+
+
+@pytest.mark.parametrize("small_disk", ["200m"], indirect=True)
+def test_a_lost_job_is_not_submitted_again_while_there_is_no_space(small_disk: Path, tmp_path: Path) -> None:
+    """Exit code 3 before its second POST, too, though it was not pending when the command began."""
+    out, manifest = small_disk / "out", tmp_path / "disk.yaml"
+    with run_simulator(tmp_path, LOSING) as simulator:
+        text = MANIFEST.format(base_url=simulator.base_url)
+        manifest.write_text(text.replace("jobs:", "timeouts: {unknown_task: 50ms}\njobs:"), encoding="utf-8")
+        first = runner("run", manifest, "-o", out, "--job", "job-1")
+        with (small_disk / "filler").open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, 192 << 20)
+        again = runner("rerun", out, "--class", "lost")
+        posted = len(simulator.ledger)
+
+    assert (1, 3, 1) == (first.returncode, again.returncode, posted), first.stderr + again.stderr
+    assert "nothing was submitted" in again.stderr
 
 
 @pytest.mark.parametrize("small_disk", ["2m"], indirect=True)
