@@ -143,7 +143,8 @@ def _normalize(value: Mapping[str, Any], name: str) -> dict[str, Json]:
     for key, item in value.items():
         if item is None or key in _NOT_READ:
             continue
-        if item == "" and key in _NOT_EMPTY:
+        # An invalid job may have no model.
+        if item == "" and key in _NOT_EMPTY and (key != "model" or value.get("status") != State.FAILED):
             raise ValueError(f"has an empty {key!r}")
         if key.endswith("_at"):
             fields[key] = _time(item, key)

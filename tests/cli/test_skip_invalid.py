@@ -38,6 +38,10 @@ def test_skip_invalid_records_every_job_that_is_left_out(
         ]
         assert failed == invalid
 
+    # The results can be rerun, also with jobs that have no model.
+    again = runner("rerun", "out/results.jsonl", "-o", "again", "--simulate", "--json")
+    assert (1, True) == (again.exit_code, '"invalid_request":5' in again.stdout)
+
     manifest.write_text(manifest.read_text().replace("${nothing}", "y"))
     assert 1 == runner(*command).exit_code
     assert '"job_id":"unknown","index":2,"status":"succeeded"' in Path("out/results.jsonl").read_text()
