@@ -6,7 +6,7 @@ import asyncio
 
 from runner.core.budget import Account, Fit
 from runner.core.cost import Cost
-from runner.core.leases import MoneyGrant
+from runner.core.governor_messages import MoneyGrant
 from runner.core.model import Job
 from runner.core.money import format_money, from_nanos
 from runner.core.stop import Stop, StopReason

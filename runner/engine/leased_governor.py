@@ -15,7 +15,7 @@ from math import inf
 from msgspec import Struct
 
 from runner.core.governor import Blocked, Limit, ModelQueue
-from runner.core.leases import (
+from runner.core.governor_messages import (
     NO_NEWS,
     Answered,
     Ask,

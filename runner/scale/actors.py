@@ -30,7 +30,7 @@ from runner.api.run_facts import RunFacts, default_run_dir
 from runner.api.run_ledger import ledger_path
 from runner.api.run_result import Callbacks, RunResult
 from runner.core.governor import RunGovernor
-from runner.core.leases import Message, Reply
+from runner.core.governor_messages import Message, Reply
 from runner.core.settings import Settings
 from runner.core.sharding import Shard
 from runner.core.shared_governor import SharedBudget, SharedGovernor

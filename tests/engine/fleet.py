@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.core.governor import RunGovernor
-from runner.core.leases import Message, Reply
+from runner.core.governor_messages import Message, Reply
 from runner.core.lifecycle import State
 from runner.core.money import Money
 from runner.core.settings import Settings

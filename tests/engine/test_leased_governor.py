@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from runner.core.circuit_breaker import CircuitState
-from runner.core.leases import Hello, Message, MoneyGrant, News, Reply
+from runner.core.governor_messages import Hello, Message, MoneyGrant, News, Reply
 from runner.engine.leased_governor import LeasedGovernor
 from tests.engine.fakes import LoopClock
 from tests.engine.virtual_time import VirtualLoop, run_virtually
