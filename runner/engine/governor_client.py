@@ -1,5 +1,5 @@
 """
-The governor of one shard: it asks the run's governor for each POST, and tells it what happened.
+A shard's client of the run's governor: it asks for a permit for each POST, and reports what happened.
 
 While the run's governor can't be reached, nothing is submitted; what was submitted is polled and downloaded.
 """
@@ -71,7 +71,7 @@ class _Held(Struct, frozen=True):
     expires_at: float
 
 
-class LeasedGovernor:
+class GovernorClient:
     """
     One shard's share of the limits of a run.
 
