@@ -34,7 +34,7 @@ from runner.store.work_list import JobFilter
 from runner.store.writer import in_thread
 
 if TYPE_CHECKING:
-    from runner.engine.leased_governor import LeasedGovernor
+    from runner.engine.governor_client import GovernorClient
 
 _MAX_LOOKED_AT = 10_000
 ASK_FROM_JOBS = 20
@@ -163,7 +163,7 @@ def _jobs(count: int, one: str, many: str) -> str:
 
 @asynccontextmanager
 async def open_budget(
-    store: Store, settings: Settings, options: RunOptions, scope: JobFilter, governor: LeasedGovernor | None
+    store: Store, settings: Settings, options: RunOptions, scope: JobFilter, governor: GovernorClient | None
 ) -> AsyncIterator[tuple[RunBudget, Allowance | None]]:
     """
     Open the budget of one process's work on a run, and bring its ledger up to date; before the store's writer starts.
@@ -181,7 +181,7 @@ async def open_budget(
     def smaller(left: int) -> str:
         return smaller_jobs(store.reader, pricer, scope, left, currency.name or "")
 
-    allowance = leased = None
+    allowance = client = None
     ledger = None
     if settings.budget is not None:
         ledger = await in_thread(open_ledger, settings.budget, store.run_dir, governor)
@@ -192,29 +192,29 @@ async def open_budget(
             allowance = Allowance(ledger, key, limits, currency.name or "", store, smaller=smaller)
         if governor is not None and currency.name is not None:
             # Nearly all runs are of one process.
-            from runner.engine.leased_budget import LeasedBudget
+            from runner.engine.budget_client import BudgetClient
 
-            leased = LeasedBudget(governor, currency.name, inner=allowance)
+            client = BudgetClient(governor, currency.name, inner=allowance)
         run_budget = RunBudget(
             pricer,
             currency=currency.name,
             run=budget.run if governor is None else None,
             process=currency.process if governor is None else None,
             unknown=budget.unknown,
-            shared=leased or allowance,
+            shared=client or allowance,
             spent=costs.spend(store.reader),
             wall=time.time,
             smaller=smaller,
         )
         store.costs.refunds_failed = budget.failed == "refunded"
         store.costs.listener = run_budget.record
-        if leased is not None:
-            leased.count(run_budget.account)
+        if client is not None:
+            client.count(run_budget.account)
         yield run_budget, allowance
     finally:
         store.costs.listener = None
-        if leased is not None:
-            await leased.close()
+        if client is not None:
+            await client.close()
         if ledger is not None:
             ledger.close()
 

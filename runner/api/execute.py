@@ -55,7 +55,7 @@ from runner.store.work_list import JobFilter
 from runner.store.writer import RESERVE_BYTES, in_thread, to_the_end
 
 if TYPE_CHECKING:
-    from runner.engine.leased_governor import LeasedGovernor
+    from runner.engine.governor_client import GovernorClient
 
 MAX_UNCERTAIN_SHOWN = 1000
 
@@ -68,7 +68,7 @@ async def execute(
     callbacks: Callbacks,
     *,
     resubmit_lost: bool = False,
-    governor: LeasedGovernor | None = None,
+    governor: GovernorClient | None = None,
     on_begin: Callable[[], None] | None = None,
 ) -> RunResult:
     """
@@ -180,7 +180,7 @@ class Work(Struct, frozen=True):
     options: RunOptions
     job_filter: JobFilter
     observe: Observer
-    governor: LeasedGovernor | None
+    governor: GovernorClient | None
     has_checks: bool
 
 
@@ -312,7 +312,7 @@ def _context(
 
 @asynccontextmanager
 async def _connected(
-    engine: Engine, governor: LeasedGovernor | None, allowance: Allowance | None, learned: Mapping[str, float]
+    engine: Engine, governor: GovernorClient | None, allowance: Allowance | None, learned: Mapping[str, float]
 ) -> AsyncIterator[None]:
     """Connect an engine with what it shares with other processes."""
     if governor is not None:

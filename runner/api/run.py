@@ -61,7 +61,7 @@ from runner.store.work_list import JobFilter, choose
 from runner.store.writer import in_thread
 
 if TYPE_CHECKING:
-    from runner.engine.leased_governor import LeasedGovernor
+    from runner.engine.governor_client import GovernorClient
 
 _CUT_SHORT = (130, 143, 3)
 """Exit codes after which no older run is deleted: something is wrong, and it may be wanted."""
@@ -230,7 +230,7 @@ async def resume(
     callbacks: Callbacks = Callbacks(),
     *,
     options: RunOptions = DEFAULT_OPTIONS,
-    governor: LeasedGovernor | None = None,
+    governor: GovernorClient | None = None,
 ) -> RunResult:
     """
     Continue a run without its manifest.

@@ -31,7 +31,7 @@ from runner.store.lock import is_copy
 from runner.store.store import Store
 
 if TYPE_CHECKING:
-    from runner.engine.leased_governor import LeasedGovernor
+    from runner.engine.governor_client import GovernorClient
 
 
 LEDGER_NAME = "spend.db"
@@ -67,7 +67,7 @@ def ledger_path(budget: Budget, run_dir: Path) -> Path:
     return folder / (budget.ledger or f"output/{LEDGER_NAME}")
 
 
-def open_ledger(budget: Budget, run_dir: Path, governor: LeasedGovernor | None) -> RunLedger | None:
+def open_ledger(budget: Budget, run_dir: Path, governor: GovernorClient | None) -> RunLedger | None:
     """
     Return the ledger of a run's budget, which is the governor's if there is one.
 
@@ -77,7 +77,7 @@ def open_ledger(budget: Budget, run_dir: Path, governor: LeasedGovernor | None) 
     return Ledger(ledger_path(budget, run_dir)) if governor is None else governor.ledger
 
 
-def settle_ledger(store: Store, settings: Settings, governor: LeasedGovernor | None = None) -> None:
+def settle_ledger(store: Store, settings: Settings, governor: GovernorClient | None = None) -> None:
     """
     Bring the ledger up to date with a run that has nothing to do, if a process of it died, or people changed it.
 

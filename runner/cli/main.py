@@ -71,7 +71,7 @@ _MODULES = {
     "run_commands": ("run", "resume", "prepare"),
     "rerun_commands": ("rerun", "merge"),
     "resolve_command": ("resolve",),
-    "look_commands": ("status", "jobs", "show"),
+    "status_commands": ("status", "jobs", "show"),
     "video_commands": ("report", "review", "check-media", "export"),
     "debug_commands": ("doctor", "simulate", "explain"),
 }

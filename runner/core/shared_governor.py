@@ -20,7 +20,7 @@ from msgspec import Struct, field
 
 from runner.core.budget import Account, block
 from runner.core.governor import Blocked, ModelQueue, RunGovernor
-from runner.core.leases import (
+from runner.core.governor_messages import (
     Answered,
     Ask,
     AskMoney,

@@ -4,7 +4,7 @@ Whether a job may be submitted now, of which model and with which key; and what 
 The limits of this process are applied here: the tasks that exist at once, and the state of the keys. Those of the
 whole run are its governor's, however many processes work on it: the rates, and the circuit breaker that keeps an outage
 from making a whole batch uncertain. `core.governor.RunGovernor` is the one of a single process;
-`engine.leased_governor` asks another process for its share.
+`engine.governor_client` asks another process for its share.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from runner.store.work_list import PendingJobs
 
 if TYPE_CHECKING:
     from runner.core.governor import RunGovernor
-    from runner.engine.leased_governor import LeasedGovernor
+    from runner.engine.governor_client import GovernorClient
 
-    Governor: TypeAlias = RunGovernor | LeasedGovernor
+    Governor: TypeAlias = RunGovernor | GovernorClient
     """The limits of a whole run."""
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from runner.core.leases import Ask, AskMoney, Hello, Message, PermitGrant, Reply, Report
+from runner.core.governor_messages import Ask, AskMoney, Hello, Message, PermitGrant, Reply, Report
 from runner.core.shared_governor import SharedGovernor
 
 WAIT_S = 5.0

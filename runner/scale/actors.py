@@ -30,15 +30,15 @@ from runner.api.run_facts import RunFacts, default_run_dir
 from runner.api.run_ledger import ledger_path
 from runner.api.run_result import Callbacks, RunResult
 from runner.core.governor import RunGovernor
-from runner.core.leases import Message, Reply
+from runner.core.governor_messages import Message, Reply
 from runner.core.settings import Settings
 from runner.core.sharding import Shard
 from runner.core.shared_governor import SharedBudget, SharedGovernor
 from runner.core.stop import MaxFailures, Stop
 from runner.engine.context import SystemClock
 from runner.engine.events import ActiveRun, Notice, RunEvent, Snapshot
+from runner.engine.governor_client import GovernorClient
 from runner.engine.governor_service import GovernorService
-from runner.engine.leased_governor import LeasedGovernor
 from runner.errors import LedgerError, RunnerError, UsageError
 from runner.store.costs import LedgerEntry
 from runner.store.ledger import Exchange, Grant, Ledger, LedgerLimits
@@ -304,7 +304,7 @@ class ShardActor:
     async def _run(self, assignment: Assignment) -> RunResult:
         # What this does before its first message is that the log is fenced: from here on, no earlier owner submits.
         found = await asyncio.to_thread(_check_out, assignment)
-        governor = LeasedGovernor(
+        governor = GovernorClient(
             _Caller(assignment.namespace),
             shard=assignment.shard.index,
             clock=SystemClock(),

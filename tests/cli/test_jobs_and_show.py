@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.cli.look_commands import job_lines
+from runner.cli.status_commands import job_lines
 from runner.core.lifecycle import State
 from runner.core.model import Attempt, Failure, FailureClass, JobRecord
 from runner.store import query

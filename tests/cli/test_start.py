@@ -111,7 +111,7 @@ def test_a_real_run_imports_no_simulator_and_no_report(tmp_path: Path) -> None:
         "xml.sax",
         "runner.checks.video_checker",
         "runner.results.reader",
-        "runner.engine.leased_governor",
+        "runner.engine.governor_client",
         "runner.gateway.library",
         "runner.api.rerun",
         "runner.cli.final_summary",

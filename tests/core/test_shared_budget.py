@@ -6,7 +6,7 @@ from random import Random
 
 import pytest
 
-from runner.core.leases import AskMoney, BudgetShare
+from runner.core.governor_messages import AskMoney, BudgetShare
 from runner.core.shared_governor import SharedBudget
 
 LIMIT = 1000

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from runner.core.governor import RunGovernor
-from runner.core.leases import (
+from runner.core.governor_messages import (
     Answered,
     Ask,
     AskMoney,

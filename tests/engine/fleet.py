@@ -11,17 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from runner.core.governor import RunGovernor
-from runner.core.leases import Message, Reply
+from runner.core.governor_messages import Message, Reply
 from runner.core.lifecycle import State
 from runner.core.money import Money
 from runner.core.settings import Settings
 from runner.core.shared_governor import SharedBudget, SharedGovernor
 from runner.core.stop import Stop
 from runner.engine.budget import RunBudget
+from runner.engine.budget_client import BudgetClient
 from runner.engine.engine import Engine
+from runner.engine.governor_client import GovernorClient
 from runner.engine.governor_service import GovernorService
-from runner.engine.leased_budget import LeasedBudget
-from runner.engine.leased_governor import LeasedGovernor
 from runner.schema.catalog import load_catalog
 from runner.schema.price_tables import Pricer
 from runner.store import query
@@ -132,18 +132,18 @@ class Fleet:
         harness = EngineHarness(self.folder / str(shard), self.api, self.settings)
         if self.probe is not None:
             harness.probe = self.probe
-        governor = LeasedGovernor(self.call, shard=shard, clock=LoopClock())
+        governor = GovernorClient(self.call, shard=shard, clock=LoopClock())
         bounds: dict[str, Any] = {"governor": governor}
         if self.budget is not None:
-            leased = LeasedBudget(governor, "USD")
+            client = BudgetClient(governor, "USD")
             budget = RunBudget(
                 Pricer((), load_catalog()),
                 currency="USD",
                 unknown=Money(Decimal(1), "USD"),
-                shared=leased,
+                shared=client,
                 wall=LoopClock().wall,
             )
-            leased.count(budget.account)
+            client.count(budget.account)
             bounds["budget"] = budget
         engine = Engine(harness._context(store, lambda event: None, bounds))
         governor.attach(engine, {})

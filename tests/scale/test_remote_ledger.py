@@ -24,8 +24,8 @@ from runner.core.settings import Budget, Settings
 from runner.core.sharding import Shard
 from runner.core.shared_governor import SharedGovernor
 from runner.engine.context import SystemClock
+from runner.engine.governor_client import GovernorClient
 from runner.engine.governor_service import GovernorService
-from runner.engine.leased_governor import LeasedGovernor
 from runner.errors import LedgerError, UsageError
 from runner.scale.actors import LedgerActor, RemoteLedger, find_ledger
 from runner.store.ledger import Exchange, LedgerLimits
@@ -98,11 +98,11 @@ async def _work(url: str, folder: Path, call: Callable[..., Any]) -> int:
         machine = folder / f"machine-{index}"
         machine.mkdir(exist_ok=True)
         [run_dir] = check_out(find_run(url, {}), shard=Shard(index, 2), folder=machine)
-        leased = LeasedGovernor(
+        client = GovernorClient(
             service.call, shard=index, clock=SystemClock(), at_once=2, ledger=RemoteLedger(call)
         )
         options = RunOptions(yes=True, scenario=str(folder / "scenario.yaml"))
-        results.append(resume(run_dir, options=options, governor=leased))
+        results.append(resume(run_dir, options=options, governor=client))
     done = await asyncio.gather(*results)
     return sum(result.counts[State.SUCCEEDED] for result in done)
 

@@ -1,4 +1,4 @@
-"""The part of a run's budget that one shard may spend: it is asked of the run's governor, a block at a time."""
+"""A shard's client of the run's budget: it asks the governor for what the shard may spend, a block at a time."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import asyncio
 
 from runner.core.budget import Account, Fit
 from runner.core.cost import Cost
-from runner.core.leases import MoneyGrant
+from runner.core.governor_messages import MoneyGrant
 from runner.core.model import Job
 from runner.core.money import format_money, from_nanos
 from runner.core.stop import Stop, StopReason
 from runner.engine.budget import SharedBudgets
-from runner.engine.leased_governor import LeasedGovernor
+from runner.engine.governor_client import GovernorClient
 
 BLOCK = 16
 """Jobs whose price a shard asks for at once."""
 RETRY_S = 1.0
 
 
-class LeasedBudget:
+class BudgetClient:
     """
     One shard's part of the budgets of the run and of the command.
 
@@ -28,7 +28,7 @@ class LeasedBudget:
 
     def __init__(
         self,
-        governor: LeasedGovernor,
+        governor: GovernorClient,
         currency: str,
         *,
         inner: SharedBudgets | None = None,

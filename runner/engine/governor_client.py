@@ -1,5 +1,5 @@
 """
-The governor of one shard: it asks the run's governor for each POST, and tells it what happened.
+A shard's client of the run's governor: it asks for a permit for each POST, and reports what happened.
 
 While the run's governor can't be reached, nothing is submitted; what was submitted is polled and downloaded.
 """
@@ -15,7 +15,7 @@ from math import inf
 from msgspec import Struct
 
 from runner.core.governor import Blocked, Limit, ModelQueue
-from runner.core.leases import (
+from runner.core.governor_messages import (
     NO_NEWS,
     Answered,
     Ask,
@@ -71,7 +71,7 @@ class _Held(Struct, frozen=True):
     expires_at: float
 
 
-class LeasedGovernor:
+class GovernorClient:
     """
     One shard's share of the limits of a run.
 

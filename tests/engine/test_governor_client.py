@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from runner.core.circuit_breaker import CircuitState
-from runner.core.leases import Hello, Message, MoneyGrant, News, Reply
-from runner.engine.leased_governor import LeasedGovernor
+from runner.core.governor_messages import Hello, Message, MoneyGrant, News, Reply
+from runner.engine.governor_client import GovernorClient
 from tests.engine.fakes import LoopClock
 from tests.engine.virtual_time import VirtualLoop, run_virtually
 
@@ -34,7 +34,7 @@ def test_money_that_was_given_before_another_hello_is_not_taken() -> None:
                 await governor.send_hello()
             return MoneyGrant(is_known=True, amount=5)
 
-        governor = LeasedGovernor(call, shard=0, clock=LoopClock())
+        governor = GovernorClient(call, shard=0, clock=LoopClock())
         assert 0 == (await governor.ask_money(need=5, wish=5)).amount
         is_lost.append(False)
         assert 5 == (await governor.ask_money(need=5, wish=5)).amount
