@@ -1,15 +1,14 @@
-"""One process's work on an open run directory: build the parts, run the engine, write the files."""
+"""One process's work on an open run directory: build the parts, and run the engine."""
 
 from __future__ import annotations
 
 import contextlib
 import random
-import sqlite3
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path
 from shutil import disk_usage
 from typing import TYPE_CHECKING
@@ -18,24 +17,21 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from runner.api.asset_store import remove_uploaded
-from runner.api.budget import check_cost, open_budget, repeats
+from runner.api.budget import check_cost, open_budget
 from runner.api.config import RunConfig
 from runner.api.job_steps import JobSteps, open_steps
 from runner.api.options import RunOptions
 from runner.api.outputs import Outputs
 from runner.api.run_facts import LEARNED
 from runner.api.run_ledger import settle_ledger
-from runner.api.run_result import Callbacks, RunResult
+from runner.api.run_result import Callbacks, RunResult, result_of
 from runner.api.shards import divided
 from runner.api.simulate import simulated_gateway, speed_line, with_simulator_speed
 from runner.api.state_dir import read_learned, save_learned
-from runner.checks.duplicate_videos import save_duplicates
-from runner.core.filenames import DB_NAME
-from runner.core.lifecycle import WITH_A_TASK, State
+from runner.core.lifecycle import WITH_A_TASK
 from runner.core.model import Job
 from runner.core.settings import Settings
-from runner.core.stop import Stop, StopReason, exit_code
-from runner.core.summary import Summary, summarize
+from runner.core.stop import Stop, StopReason
 from runner.core.units import format_size
 from runner.disk import FREE_SPACE_HINT, require_encodable, reserve_bytes
 from runner.engine.allowance import Allowance
@@ -44,11 +40,9 @@ from runner.engine.context import EngineContext, InputFiles
 from runner.engine.engine import Engine
 from runner.engine.events import Delivered, Notice, Observer, ignore
 from runner.engine.polls import poll_lost_tasks
-from runner.engine.progress import stop_for_error, stop_for_store_error
 from runner.errors import RunnerError
 from runner.schema.price_tables import pricer_for
 from runner.store import query, work_list
-from runner.store.database import translated
 from runner.store.store import Store
 from runner.store.takes import unchecked
 from runner.store.work_list import JobFilter
@@ -56,8 +50,6 @@ from runner.store.writer import RESERVE_BYTES, in_thread, to_the_end
 
 if TYPE_CHECKING:
     from runner.engine.governor_client import GovernorClient
-
-MAX_UNCERTAIN_SHOWN = 1000
 
 
 async def execute(
@@ -101,7 +93,7 @@ async def execute(
             )
         else:
             await in_thread(settle_ledger, store, config.settings, governor)
-        return replace(_ended(work, outputs, engine), worked_s=time.monotonic() - started_at)
+        return replace(result_of(work, outputs, engine), worked_s=time.monotonic() - started_at)
     finally:
         outputs.close()
 
@@ -146,23 +138,6 @@ def _lack_of_space(run_dir: Path, free: int, reserve: int) -> Stop:
     """Return why nothing should be submitted: the disk has no space for a video, which would be paid for."""
     message = f"{run_dir} has {format_size(free)} free, less than the reserve of {format_size(reserve)}"
     return Stop(StopReason.DISK, f"{message}; nothing was submitted", FREE_SPACE_HINT)
-
-
-def _ended(work: Work, outputs: Outputs, engine: Engine | None) -> RunResult:
-    """Return how the work ended, also if ``run.db`` can't be read any more."""
-    reader, job_filter = work.store.reader, work.job_filter
-    try:
-        # Before what could be rerun is selected.
-        matches = work_list.matches(reader, job_filter) if job_filter.is_restricted else None
-        return replace(_result(work, outputs, engine), matches=matches)
-    except sqlite3.DatabaseError as error:
-        if engine is None:
-            raise
-        # Not as an error: by its exit code, nothing would have been sent.
-        engine.stop(stop_for_error(error, work.store.run_dir))
-        counts = engine.counts
-        summary = replace(summarize(()), jobs=sum(counts.values()), by_state=counts)
-        return replace(_known_result(work, engine, engine.stops, counts), summary=summary)
 
 
 def _has_tasks(store: Store, job_filter: JobFilter) -> bool:
@@ -335,63 +310,3 @@ def _save_learned(work: Work, engine: Engine, steps: JobSteps) -> None:
         rates = engine.governor.learned()
         is_shard = work.config.origin.shard is not None
         save_learned(work.store, rates, steps.base_url, steps.keys.fingerprints, is_shard=is_shard)
-
-
-def _result(work: Work, outputs: Outputs, engine: Engine | None) -> RunResult:
-    """Bring the derived files up to date, and return how the work ended."""
-    store, config = work.store, work.config
-    stops = () if engine is None else engine.stops
-    counts = query.counts(store.reader, with_gone=False)
-    summary, was_finished = None, "finished" in query.meta(store.reader)
-    if not store.is_finished:
-        summary, stop = _finish(store, outputs, config.settings)
-        # A disk that failed while the run worked fails here again, and was reported.
-        if stop is not None and not any(
-            known.reason in (StopReason.DISK, StopReason.STORE) for known in stops
-        ):
-            work.observe(Notice("stopping", stop.message, stop.hint))
-            stops = (*stops, stop)
-    by_class = query.class_counts(store.reader)
-    resume, rerun = repeats(store, config.settings, work.job_filter)
-    return replace(
-        _known_result(work, engine, stops, counts),
-        did_nothing=(summary is None or was_finished) and not stops,
-        uncertain=tuple(islice(query.records_in(store.reader, {State.UNCERTAIN}), MAX_UNCERTAIN_SHOWN)),
-        by_class=by_class,
-        examples=tuple(query.first_of_each_class(store.reader, by_class)),
-        summary=summary,
-        resume=resume,
-        rerun=rerun,
-    )
-
-
-def _known_result(
-    work: Work, engine: Engine | None, stops: Sequence[Stop], counts: Mapping[State, int]
-) -> RunResult:
-    """Return how the work ended, without what only ``run.db`` knows."""
-    config = work.config
-    return RunResult(
-        work.store.run_dir,
-        config.settings.name,
-        config.gateway,
-        exit_code(stops, counts),
-        counts,
-        tuple(stops),
-        config.origin.is_simulated,
-        needs_base_url=config.needs_base_url,
-        asset_store=config.asset_url,
-        unsaved=() if engine is None else tuple(engine.unsaved),
-    )
-
-
-def _finish(store: Store, outputs: Outputs, settings: Settings) -> tuple[Summary | None, Stop | None]:
-    """Rewrite the derived files. Errors are returned, since they must not hide how the run itself ended."""
-    try:
-        with translated(store.run_dir / DB_NAME):
-            save_duplicates(store, settings.reject)
-            summary = outputs.finish(now_at=time.time())
-    except RunnerError as error:
-        return None, stop_for_store_error(error)
-    except OSError as error:
-        return None, Stop(StopReason.STORE, f"the results in {store.run_dir} can't be written: {error}")
-    return summary, None

@@ -8,32 +8,47 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sqlite3
+import time
 from collections.abc import Callable, Mapping, Sequence, Set
+from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import aiohttp
 from msgspec import Struct, field
 from msgspec.structs import replace
 
-from runner.api.budget import Repeat
+from runner.api.budget import Repeat, repeats
+from runner.api.outputs import Outputs
+from runner.checks.duplicate_videos import save_duplicates
 from runner.commands import CommandFailed, environment_without_keys, run_command
 from runner.connector import Proxies
+from runner.core.filenames import DB_NAME
 from runner.core.lifecycle import State, next_step
 from runner.core.model import JobRecord, Json
 from runner.core.problem import Problem
 from runner.core.settings import DEFAULT_KEY_NAME, Settings
-from runner.core.stop import Stop
+from runner.core.stop import Stop, StopReason, exit_code
 from runner.core.summary import Summary, summarize
 from runner.core.units import format_count, format_duration
-from runner.engine.events import ActiveRun, Observer, ignore
+from runner.engine.events import ActiveRun, Notice, Observer, ignore
+from runner.engine.progress import stop_for_error, stop_for_store_error
 from runner.errors import RunnerError
 from runner.gateway.credentials import POOL_NAME
 from runner.jsontext import dumps
 from runner.results.formats import summary_json
-from runner.store import query
-from runner.store.database import reading
+from runner.store import query, work_list
+from runner.store.database import reading, translated
+from runner.store.store import Store
 from runner.store.work_list import Matches
+
+if TYPE_CHECKING:
+    from runner.api.execute import Work
+    from runner.engine.engine import Engine
+
+_MAX_UNCERTAIN = 1000
 
 OnStarted = Callable[[ActiveRun], None]
 """Gets the run once it is active, to watch it or to stop it."""
@@ -116,6 +131,83 @@ class RunResult(Struct, frozen=True):
     retention: RetentionResult | None = None
     resume: Repeat = Repeat(0, None)
     rerun: Repeat = Repeat(0, None)
+
+
+def result_of(work: Work, outputs: Outputs, engine: Engine | None) -> RunResult:
+    """Return how the work ended, also if ``run.db`` can't be read any more."""
+    reader, job_filter = work.store.reader, work.job_filter
+    try:
+        # Before what could be rerun is selected.
+        matches = work_list.matches(reader, job_filter) if job_filter.is_restricted else None
+        return replace(_result(work, outputs, engine), matches=matches)
+    except sqlite3.DatabaseError as error:
+        if engine is None:
+            raise
+        # Not as an error: by its exit code, nothing would have been sent.
+        engine.stop(stop_for_error(error, work.store.run_dir))
+        counts = engine.counts
+        summary = replace(summarize(()), jobs=sum(counts.values()), by_state=counts)
+        return replace(_known_result(work, engine, engine.stops, counts), summary=summary)
+
+
+def _result(work: Work, outputs: Outputs, engine: Engine | None) -> RunResult:
+    """Bring the derived files up to date, and return how the work ended."""
+    store, config = work.store, work.config
+    stops = () if engine is None else engine.stops
+    counts = query.counts(store.reader, with_gone=False)
+    summary, was_finished = None, "finished" in query.meta(store.reader)
+    if not store.is_finished:
+        summary, stop = _finish(store, outputs, config.settings)
+        # A disk that failed while the run worked fails here again, and was reported.
+        if stop is not None and not any(
+            known.reason in (StopReason.DISK, StopReason.STORE) for known in stops
+        ):
+            work.observe(Notice("stopping", stop.message, stop.hint))
+            stops = (*stops, stop)
+    by_class = query.class_counts(store.reader)
+    resume, rerun = repeats(store, config.settings, work.job_filter)
+    return replace(
+        _known_result(work, engine, stops, counts),
+        did_nothing=(summary is None or was_finished) and not stops,
+        uncertain=tuple(islice(query.records_in(store.reader, {State.UNCERTAIN}), _MAX_UNCERTAIN)),
+        by_class=by_class,
+        examples=tuple(query.first_of_each_class(store.reader, by_class)),
+        summary=summary,
+        resume=resume,
+        rerun=rerun,
+    )
+
+
+def _known_result(
+    work: Work, engine: Engine | None, stops: Sequence[Stop], counts: Mapping[State, int]
+) -> RunResult:
+    """Return how the work ended, without what only ``run.db`` knows."""
+    config = work.config
+    return RunResult(
+        work.store.run_dir,
+        config.settings.name,
+        config.gateway,
+        exit_code(stops, counts),
+        counts,
+        tuple(stops),
+        config.origin.is_simulated,
+        needs_base_url=config.needs_base_url,
+        asset_store=config.asset_url,
+        unsaved=() if engine is None else tuple(engine.unsaved),
+    )
+
+
+def _finish(store: Store, outputs: Outputs, settings: Settings) -> tuple[Summary | None, Stop | None]:
+    """Rewrite the derived files. Errors are returned, since they must not hide how the run itself ended."""
+    try:
+        with translated(store.run_dir / DB_NAME):
+            save_duplicates(store, settings.reject)
+            summary = outputs.finish(now_at=time.time())
+    except RunnerError as error:
+        return None, stop_for_store_error(error)
+    except OSError as error:
+        return None, Stop(StopReason.STORE, f"the results in {store.run_dir} can't be written: {error}")
+    return summary, None
 
 
 def summary_of(run_dir: Path) -> Summary:
