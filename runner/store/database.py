@@ -206,7 +206,11 @@ def _has(path: Path, end: str) -> bool:
 
 def _has_room(folder: Path) -> bool:
     """Return whether SQLite can begin a log in a folder: it may be written, and its disk is not full."""
-    disk = os.statvfs(folder)
+    try:
+        disk = os.statvfs(folder)
+    except FileNotFoundError:
+        # Another process has just deleted it: SQLite finds that out.
+        return True
     # Some file systems do not say how large they are.
     is_full = disk.f_blocks > 0 and disk.f_bavail * disk.f_frsize < _LOG_BYTES
     return os.access(folder, os.W_OK, effective_ids=True) and not is_full

@@ -334,14 +334,12 @@ def _named_copy(meta: Meta, run_dir: Path) -> list[Path]:
 
 
 def _note_copy(original: Path, copy: Path) -> None:
-    with (
-        suppress(sqlite3.Error),
-        closing(sqlite3.connect(original / DB_NAME, isolation_level=None)) as connection,
-    ):
+    database = original / DB_NAME
+    with suppress(sqlite3.Error), closing(sqlite3.connect(database, isolation_level=None)) as connection:
         known = _read(query.meta(connection), _PLACE)
         if known is None:
             return
-        place = replace(known, path=str(copy.resolve()), inode=(original / DB_NAME).stat().st_ino)
+        place = replace(known, path=str(copy.resolve()), inode=database.stat().st_ino)
         _save_place(connection, place, _COPY)
 
 
@@ -380,8 +378,8 @@ def _read(meta: Meta, key: str) -> Place | None:
 
 
 def _is_original(path: Path, run_dir: Path, run_id: str) -> bool:
-    """Return whether the same run is at a path, in other files."""
-    with suppress(OSError, RunDirError):
+    """Return whether the same run is at a path, in other files; `RunLocked` if another program hides that."""
+    try:
         # Somebody else's directory names any path: nothing there may block.
         if not all(is_own((path / name).lstat()) for name in (DB_NAME, LOCK_NAME)):
             return False
@@ -391,7 +389,10 @@ def _is_original(path: Path, run_dir: Path, run_id: str) -> bool:
         with reading(path) as reader:
             known = _read(query.meta(reader), _PLACE)
             return known is not None and known.run_id == run_id
-    return False
+    except RunLocked:
+        raise
+    except (OSError, RunDirError):
+        return False
 
 
 def _holder(run_dir: Path) -> bytes:

@@ -23,6 +23,7 @@ from runner.store.database import (
     connect_writer,
     reading,
     translated,
+    uri_to_read,
 )
 from runner.store.ledger import Ledger
 from runner.store.ledger_report import open_to_read, spent_by
@@ -242,6 +243,14 @@ def test_reader_of_no_run_says_so(tmp_path: Path) -> None:
     (tmp_path / DB_NAME).touch()
     with pytest.raises(StoreMissing, match="is empty"):
         connect_reader(tmp_path)
+
+
+def test_folder_that_is_deleted_while_it_is_opened() -> None:
+    """Whether there is room in it is left to SQLite, whose errors are told."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder, DB_NAME)
+
+    assert uri_to_read(path).endswith("?mode=rw")
 
 
 def test_empty_database_is_a_new_one(tmp_path: Path) -> None:

@@ -6,13 +6,15 @@ import asyncio
 import fcntl
 import os
 import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from runner.core.lifecycle import Event, advance
 from runner.core.model import Attempt
-from runner.errors import RunDirError
+from runner.errors import RunDirError, RunLocked
 from runner.store import query, work_list
 from runner.store.lock import RETIRED, Place
 from runner.store.store import Store
@@ -195,6 +197,20 @@ def test_what_is_at_the_old_place_does_not_block(name: str, original: Path, tmp_
     note(copy)
 
     require(copy)
+
+
+@pytest.mark.extended
+def test_a_copy_waits_for_what_its_original_says(original: Path, tmp_path: Path) -> None:
+    """
+    Another program that has locked the original hides whether it is still the run: the copy does not begin.
+    """
+    copy = tmp_path / "copy"
+    shutil.copytree(original, copy)
+    with closing(sqlite3.connect(original / "run.db", isolation_level=None)) as other:
+        other.execute("PRAGMA locking_mode = EXCLUSIVE")
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(RunLocked, match="in use by another program"):
+            note(copy)
 
 
 def test_a_damaged_place_is_none(original: Path) -> None:
