@@ -369,7 +369,7 @@ def _merged(record: Record) -> Fenced:
     into = record.body.get("into")
     return Fenced(
         f"this shard was merged into {into}, which has its jobs now",
-        hint=f"continue there: {command_text('runner', 'resume', str(into))}",
+        hint=f"continue there: {command_text('runner', 'resume', str(into))}; if that merge was cut off, run it again",
     )
 
 

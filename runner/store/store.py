@@ -130,10 +130,11 @@ class Store:
             self._epoch_file.record_opening(self._connection)
             self.changed = ChangedJobs(is_known=self.was_finished)
             if RETIRED in meta and not self._may_be_retired:
-                raise RunDirError(
-                    f"{self.run_dir} was merged into {meta[RETIRED]}, which has its jobs now",
-                    hint=f"continue there: {command_text('runner', 'resume', meta[RETIRED])}",
-                )
+                into = meta[RETIRED]
+                hint = f"continue there: {command_text('runner', 'resume', into)}"
+                if not (Path(into) / DB_NAME).exists():
+                    hint = "that merge was cut off, or what it made was moved: run the same runner merge again, or continue there"
+                raise RunDirError(f"{self.run_dir} was merged into {into}, which has its jobs now", hint=hint)
             if self.journal is not None:
                 remember_journal(self._connection, self.journal)
                 if needs_base:

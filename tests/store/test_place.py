@@ -141,6 +141,19 @@ def test_a_copy_of_a_directory_that_was_merged_is_refused(original: Path, tmp_pa
         submit(copy)
 
 
+def test_a_merge_that_was_cut_off_is_to_be_repeated(original: Path, tmp_path: Path) -> None:
+    """
+    What it was to make is not there, so nothing can continue there.
+    """
+    with Store(original) as store, store.transaction() as connection:
+        connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (RETIRED, str(tmp_path / "whole")))
+
+    with pytest.raises(RunDirError, match="was merged into") as refused, Store(original):
+        pass
+
+    assert "run the same runner merge again" in (refused.value.hint or "")
+
+
 def test_copy_in_the_place_of_its_original_goes_on(original: Path, tmp_path: Path) -> None:
     """
     A copy that was refused, and then takes the place of what it was copied from, is that run.
