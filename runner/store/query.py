@@ -64,7 +64,10 @@ def has_jobs(connection: sqlite3.Connection, count: int) -> bool:
 
 def has_attempts(connection: sqlite3.Connection) -> bool:
     """Return whether any job was submitted, or may have been."""
-    return connection.execute("SELECT 1 FROM jobs WHERE attempt > 0 LIMIT 1").fetchone() is not None
+    return (
+        connection.execute("SELECT 1 FROM jobs WHERE attempt > 0 OR task_id IS NOT NULL LIMIT 1").fetchone()
+        is not None
+    )
 
 
 def job(connection: sqlite3.Connection, job_id: str, *, waiting_since: float) -> Job | None:

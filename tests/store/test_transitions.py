@@ -366,6 +366,8 @@ def test_imported_task_of_unknown_age_counts_from_its_import(
     after = records(store)["b"]
     assert (submitted_at, ()) == (after.submitted_at, after.attempts)
     assert (0, None) == stored(store, "b", "attempt, warnings")
+    # Else a task of theirs that was lost would not be asked for again.
+    assert (task_id is not None) is query.has_attempts(store.reader)
 
 
 def test_results_are_taken_over_by_their_own_job(store: Store) -> None:
