@@ -46,6 +46,13 @@ def test_skip_invalid_records_every_job_that_is_left_out(
     assert 1 == runner(*command).exit_code
     assert '"job_id":"unknown","index":2,"status":"succeeded"' in Path("out/results.jsonl").read_text()
 
+    # One that has a video, and is invalid now, is a changed job like any other.
+    manifest.write_text(manifest.read_text().replace("'y'", "'y', seconds: 99"))
+    changed = runner(*command)
+    assert (2, True) == (changed.exit_code, "1 job changed since submission: unknown (succ" in changed.stderr)
+    assert (1, 1) == tuple(runner(*command, "--on-changed", "keep").exit_code for _ in range(2))
+    assert '"job_id":"unknown","index":2,"status":"succeeded"' in Path("out/results.jsonl").read_text()
+
 
 @pytest.mark.parametrize("mistake", ["seconds: 99", "seconds: '${nothing}'"])
 def test_job_that_was_invalid_in_between_is_submitted(
