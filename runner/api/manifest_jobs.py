@@ -8,8 +8,9 @@ import shutil
 import sqlite3
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 
 from msgspec import Struct
@@ -33,8 +34,8 @@ from runner.api.run_ledger import with_ledger
 from runner.api.shards import check_shard_options, claim_run_dir, require_same_shard
 from runner.api.validate import manifest_error
 from runner.core.filenames import DB_NAME, MAX_FILES_FLAT
-from runner.core.lifecycle import WITH_A_TASK, State
-from runner.core.model import Failure, FailureClass, JobRecord, JobSpec
+from runner.core.lifecycle import WITH_A_TASK
+from runner.core.model import JobSpec
 from runner.core.problem import Problem
 from runner.core.settings import Settings
 from runner.core.sharding import Shard, share
@@ -47,7 +48,7 @@ from runner.manifest.loader import Manifest, ProblemCollector, load
 from runner.store import query
 from runner.store.journal import Journal
 from runner.store.store import Store
-from runner.store.sync import save_invalid, sync
+from runner.store.sync import fail_invalid, sync
 from runner.store.work_list import JobFilter
 
 
@@ -125,15 +126,20 @@ def _sync_jobs(
 ) -> int:
     """Check every job and save those of the shard: all, or none. Return how many jobs the whole run has."""
     now_at = time.time()
-    invalid: list[JobRecord] = []
+    invalid: list[tuple[JobSpec, str]] = []
 
     def keep_invalid(spec: JobSpec, why: str) -> None:
-        invalid.append(_failed_record(spec, why, now_at))
+        invalid.append((spec._replace(task_id=None), why))
+
+    def invalid_specs() -> Iterator[JobSpec]:
+        yield from (spec for spec, _ in invalid)
 
     def announce(count: int) -> None:
         observe(Notice("checking", f"checking the jobs: {count:,}" if count else "checking the jobs"))
 
-    jobs = manifest.jobs(problems, keep_invalid if options.skip_invalid else None, announce)
+    valid = manifest.jobs(problems, keep_invalid if options.skip_invalid else None, announce)
+    # Those that are invalid are known only when all others were read.
+    jobs: Iterator[JobSpec] = chain(valid, invalid_specs())
     if (shard := options.shard) is not None:
         # The others are read, too, so that the whole manifest is checked.
         jobs = (spec for spec in jobs if shard.has(spec.job_id))
@@ -141,27 +147,8 @@ def _sync_jobs(
     counts = manifest.counts
     if problems.errors and not (options.skip_invalid and counts and counts.is_usable):
         raise manifest_error(manifest, problems)
-    if invalid:
-        own = (record for record in invalid if shard is None or shard.has(record.job_id))
-        save_invalid(connection, own, at=now_at)
+    fail_invalid(connection, invalid, at=now_at)
     return counts.jobs - counts.invalid if counts else 0
-
-
-def _failed_record(spec: JobSpec, why: str, now_at: float) -> JobRecord:
-    return JobRecord(
-        job_id=spec.job_id,
-        index=spec.index,
-        model=spec.model,
-        schema=spec.schema,
-        request=spec.request,
-        digest=spec.digest,
-        metadata=spec.metadata,
-        state=State.FAILED,
-        timeout_s=spec.timeout_s,
-        finished_at=now_at,
-        error=Failure(FailureClass.INVALID_REQUEST, why[:500]),
-        source=spec.source,
-    )
 
 
 _OF_JOBS = ("jobs", "specs", "attempts")

@@ -192,8 +192,8 @@ def resume_command(run_dirs: tuple[Path, ...], **values: Any) -> int:
 
     if len(run_dirs) == 1:
         return run_and_report(partial(start, run_dirs[0]), options, display_options, title=run_dirs[0].name)
-    if options.limit is not None:
-        raise click.UsageError("--limit can't be used with several directories.")
+    if options.limit is not None or options.max_cost is not None:
+        raise click.UsageError("--limit and --max-cost can't be used with several directories.")
     starts = {str(run_dir): partial(start, run_dir) for run_dir in run_dirs}
     return run_each_and_report(starts, options, display_options)
 

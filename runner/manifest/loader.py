@@ -110,7 +110,8 @@ class Manifest(Struct):
                 nonlocal others, unread
                 report(problem)
                 is_error = problem.severity is Severity.ERROR
-                if (is_error or self._is_strict) and (problem.job is None or not is_error):
+                is_of_one_job = is_error and problem.job is not None and problem.path not in _TABLE_KEYS
+                if (is_error or self._is_strict) and not is_of_one_job:
                     others += 1
                 elif is_error and on_invalid is not None:
                     job = _unread_job(problem, checker.jobs)
@@ -237,6 +238,10 @@ def _what_else(path: Path) -> tuple[str, str] | None:
             hint = f"to run what did not succeed: {command_text('runner', 'rerun', path)}"
             return "this is a results file, not a manifest", hint
     return None
+
+
+_TABLE_KEYS = frozenset({"from", "csv", "sheet", "where"})
+"""The paths of errors that hide how many jobs an entry has: a row file can't be read to its end."""
 
 
 def _unread_job(problem: Problem, index: int) -> JobSpec:

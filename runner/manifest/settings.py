@@ -164,6 +164,13 @@ def _positive_duration(text: str) -> float:
     return seconds
 
 
+def _positive_size(text: str) -> int:
+    size = parse_size(text)
+    if size == 0:
+        raise ValueError(f"{text!r} must be more than 0B: no video would be downloaded")
+    return size
+
+
 def _limits(reader: _AmountReader, limits: Values) -> Limits:
     values: dict[str, Json] = {
         key: limits[key] for key in ("in_flight", "downloads", "uploads") if key in limits
@@ -203,7 +210,9 @@ def _retry(reader: _AmountReader, header: Values) -> RetryPolicy:
 def _assets(reader: _AmountReader, assets: Values) -> AssetRules:
     values: dict[str, Json] = {}
     size = (
-        reader.read(parse_size, assets["max_size"], ("assets", "max_size")) if "max_size" in assets else None
+        reader.read(_positive_size, assets["max_size"], ("assets", "max_size"))
+        if "max_size" in assets
+        else None
     )
     if size is not None:
         values["max_bytes"] = size

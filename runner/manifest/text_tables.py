@@ -61,8 +61,9 @@ class TextTable(RowFile):
         with _readable(path, options) as stream:
             lines = _Lines(stream)
             self._skips_first = self._find_delimiter(lines)
-            line, cells = next(self._records(lines), (1, []))
-        self.names, self.warnings = column_names(cells, line)
+            line, cells = next(self._records(lines), (1, None))
+        # An empty file may have any columns: it has no rows.
+        self.names, self.warnings = (None, ()) if cells is None else column_names(cells, line)
         self.note = f"{path.name} is read with {_shown(self._delimiter)} between its columns"
 
     def read(self, on_error: RowErrorHandler) -> Iterator[Row]:

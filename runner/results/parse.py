@@ -35,7 +35,7 @@ _DEFAULTS: Mapping[str, Mapping[str, Json]] = {
 }
 """By the name of an object, the values of fields that are missing or null; "" is the line itself."""
 _COUNTS = frozenset({"index", "polls", "number", "http_status", "bytes", "width", "height", "take"})
-_NOT_EMPTY = frozenset({"run", "job_id", "model", "outcome", "path", "sha256", "content_type"})
+_NOT_EMPTY = frozenset({"run", "job_id", "outcome", "path", "sha256", "content_type"})
 _NOT_READ = frozenset({"digest", "source", "is_gone", "key"})
 """Fields of the store that results do not have."""
 _ENUMS: Mapping[str, type[StrEnum]] = {"status": State, "kind": AssetKind, "class": FailureClass}

@@ -17,12 +17,12 @@ from typing import Any
 from msgspec import Struct, field
 
 from runner.core.lifecycle import Event, State, advance, sources
-from runner.core.model import FILE_KEY, Attempt, JobRecord, JobSpec, Json, OnChanged, has_files
+from runner.core.model import FILE_KEY, Attempt, Failure, FailureClass, JobSpec, Json, OnChanged, has_files
 from runner.core.units import format_count
 from runner.errors import JobsChanged, UsageError
 from runner.schema.wording import changed_fields
 from runner.store import rows
-from runner.store.transitions import attach_task, import_records
+from runner.store.transitions import attach_task
 
 _BATCH = 500
 _MAX_LISTED = 10
@@ -143,23 +143,20 @@ def _refuse_shared_tasks(connection: sqlite3.Connection) -> None:
         )
 
 
-def save_invalid(connection: sqlite3.Connection, records: Iterable[JobRecord], *, at: float) -> None:
-    """Save the invalid jobs of a manifest as failed, after `sync`; one of which something was sent stays removed."""
-    for record in records:
-        if import_records(connection, [record], at=at) or record.error is None:
-            continue
-        now = record.index, record.digest, record.model, has_files(record.request)
-        why = record.error.cls.value, rows.failure_text(record.error), at
-        found = connection.execute(
-            "UPDATE jobs SET is_gone = 0, idx = ?, digest = ?, model = ?, has_files = ?, state = 'failed', "
-            "error_class = ?, error = ?, finished_at = coalesce(finished_at, ?) WHERE job_id = ? "
-            f"AND state IN ('pending', 'failed') AND task_id IS NULL AND {_ATTEMPTS} = 0 RETURNING seq",
-            (*now, *why, record.job_id),
-        ).fetchone()
-        if found is not None:
-            # The request that it had before is a changed one, and makes it pending again.
-            request = rows.canonical(record.request)
-            connection.execute("UPDATE specs SET request = ? WHERE seq = ?", (request, *found))
+def fail_invalid(
+    connection: sqlite3.Connection, invalid: Iterable[tuple[JobSpec, str]], *, at: float
+) -> None:
+    """Make the invalid jobs of a manifest, which `sync` has saved, failed, unless something was sent for their request."""
+    failures = [(Failure(FailureClass.INVALID_REQUEST, why[:500]), spec) for spec, why in invalid]
+    connection.executemany(
+        # Without a digest, any valid request is another one, and makes the job pending again.
+        "UPDATE jobs SET state = ?, digest = '', error_class = ?, error = ?, finished_at = coalesce(finished_at, ?) "
+        f"WHERE job_id = ? AND digest = ? AND (state = 'pending' OR state = 'failed' AND {_ATTEMPTS} = 0)",
+        [
+            (State.FAILED.value, why.cls.value, rows.failure_text(why), at, spec.job_id, spec.digest)
+            for why, spec in failures
+        ],
+    )
 
 
 def compare(

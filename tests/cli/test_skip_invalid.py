@@ -24,7 +24,7 @@ def test_skip_invalid_records_every_job_that_is_left_out(
         "  - {id: unknown, request: {model: wan2.7-t2v, prompt: '${nothing}'}}\n"
         "  - {id: mistyped, reqest: {model: wan2.7-t2v, prompt: x}, timeout: 3}\n"
         "  - {id: '${name}', from: rows.csv, request: {model: wan2.7-t2v, prompt: '${prompt}'}}\n"
-        "  - {id: '${name}', from: none.csv, request: {model: wan2.7-t2v, prompt: '${prompt}'}}\n"
+        "  - {id: '${name}', from: rows.csv, request: {model: wan2.7-t2v, prompt: '${promt}'}}\n"
     )
     command = ("run", manifest, "-o", "out", "--simulate", "--skip-invalid")
     failed = ["refused", "unknown", "mistyped", "jobs[4] rows.csv:3", "jobs[5] skip.yaml:8"]
@@ -46,6 +46,13 @@ def test_skip_invalid_records_every_job_that_is_left_out(
     assert 1 == runner(*command).exit_code
     assert '"job_id":"unknown","index":2,"status":"succeeded"' in Path("out/results.jsonl").read_text()
 
+    # One that has a video, and is invalid now, is a changed job like any other.
+    manifest.write_text(manifest.read_text().replace("'y'", "'y', seconds: 99"))
+    changed = runner(*command)
+    assert (2, True) == (changed.exit_code, "1 job changed since submission: unknown (succ" in changed.stderr)
+    assert (1, 1) == tuple(runner(*command, "--on-changed", "keep").exit_code for _ in range(2))
+    assert '"job_id":"unknown","index":2,"status":"succeeded"' in Path("out/results.jsonl").read_text()
+
 
 @pytest.mark.parametrize("mistake", ["seconds: 99", "seconds: '${nothing}'"])
 def test_job_that_was_invalid_in_between_is_submitted(
@@ -64,6 +71,26 @@ def test_job_that_was_invalid_in_between_is_submitted(
     manifest.write_text(manifest.read_text().replace(mistake, valid))
 
     assert 0 == runner(*command).exit_code
+
+
+@pytest.mark.parametrize(
+    "content", [None, "name,prompt\nr1,one\nr2,t\0o\nr3,three\n"], ids=["missing", "cut"]
+)
+def test_skip_invalid_leaves_no_table_out(
+    content: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A table that can't be read to its end stops the run: nobody knows how many jobs would be left out."""
+    monkeypatch.chdir(tmp_path)
+    if content is not None:
+        Path("rows.csv").write_text(content)
+    manifest = Path("skip.yaml")
+    manifest.write_text(
+        "version: 1\njobs: [{id: '${name}', from: rows.csv, request: {model: wan2.7-t2v, prompt: '${prompt}'}}]\n"
+    )
+
+    refused = runner("run", manifest, "-o", "out", "--simulate", "--skip-invalid")
+
+    assert (2, True) == (refused.exit_code, "rows.csv" in refused.stderr)
 
 
 @pytest.mark.parametrize("header", ["budget: {run: 5}", "limits: {submit: 60}", "limts: {submit: 1/s}"])

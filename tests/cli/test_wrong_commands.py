@@ -43,6 +43,7 @@ WRONG = {
     "run m.yaml --stop-at 25:00": "'25:00' is not a time of day; write a local time as HH:MM",
     "run m.yaml --max-failures many": "write a number of jobs such as 20, a percentage such as 5%, or off",
     "run m.yaml --max-cost lots": "write a number and a currency, such as 50 USD",
+    "resume out out --max-cost 1": "--limit and --max-cost can't be used with several directories",
     "run m.yaml --on-changed rerum": "'rerum' is not one of 'error', 'keep', 'rerun'",
     "run m.yaml --if-locked wiat": "'wiat' is not one of 'fail', 'wait', 'skip'",
     "validate m.yaml --format jsn": "'jsn' is not one of 'text', 'json', 'github'",

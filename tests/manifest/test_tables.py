@@ -146,6 +146,8 @@ def test_empty_cells(tmp_path: Path) -> None:
         ("a.csv", "prompt\n", "- {where: a=b, request: {prompt: a}}", "m.yaml:3:3: jobs[0]: missing key 'from' in the job"),
         ("a.csv", "prompt\n", "- {from: a.csv, where: split=test}", "m.yaml:3:24: jobs[0]: where: no column is named 'split'; the columns are prompt; a.csv is read with ',' between its columns"),
         ("a.csv", "prompt\n", "- {from: a.csv, where: split}", "m.yaml:3:24: jobs[0]: where: 'split' is not a condition: write NAME=VALUE, where VALUE may hold * and ?, or use !=, <, <=, >, >=: split=test, model=wan*, seed>3"),
+        ("a.csv", "", f"- {{from: a.csv, where: seconds>3, {REQUEST}}}", "m.yaml:3:10: warning: jobs[0]: 'a.csv' has no rows that meet 'where'; the entry makes no job"),
+        ("a.csv", "", f"- {{from: a.csv, {REQUEST}}}", "m.yaml:3:10: warning: jobs[0]: 'a.csv' has no rows; the entry makes no job"),
         ("a.csv", "split\na\n", "- {from: a.csv, where: split=test}", "m.yaml:3:10: warning: jobs[0]: 'a.csv' has no rows that meet 'where'; the entry makes no job"),
     ],
 )  # fmt: skip
