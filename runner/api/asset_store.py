@@ -1,5 +1,5 @@
 """
-Where the files of a run are: the object store that they are uploaded to, and which stay here; and those that are gone.
+Where the files of a run are: which are uploaded to an object store, which stay here, and which are gone.
 
 Files that are gone or have changed are downloaded again, and never paid for again.
 """

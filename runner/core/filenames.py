@@ -1,5 +1,5 @@
 """
-File names from job ids: safe, readable and unique on Linux, macOS and Windows; and names of run directories and of what is in them.
+File names from job ids, safe, readable and unique on Linux, macOS and Windows; and names of and in run directories.
 
 An id that every file system accepts as it is, and that no other id can be confused with, is its own name.
 Any other id is altered, and ``~`` and a digest of the id are appended; a name that was not altered never

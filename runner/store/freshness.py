@@ -1,10 +1,10 @@
 """
-Whether ``run.db`` is older than the files beside it, or they than it.
+Whether ``run.db`` or the files beside it are older.
 
-It is older if it was restored from a backup, or lost its log: to continue with it would pay again for what it does not
-know. Two things tell: a number in it and in a file beside it, the epoch, that grows with each opening and each commit of a
-run; and results and assets of jobs that, by the database, have none. The files that are derived from it are older if jobs
-were changed since; only the part of those jobs is written again.
+``run.db`` is older if it was restored from a backup, or lost its log: to continue with it would pay again for what it does
+not know. Two things show that: a number in it and in a file beside it, the epoch, that grows with each opening and each
+commit of a run; and results and assets of jobs that, by the database, have none. The files that are derived from it are
+older if jobs were changed since; only the part of those jobs is written again.
 """
 
 from __future__ import annotations
