@@ -134,7 +134,7 @@ class _Shard(Struct):
 
     @property
     def in_flight(self) -> int:
-        """Tasks that exist or may come to exist."""
+        """Tasks that exist or may still be created."""
         return sum(self.tasks.in_flight.values()) + self.permits.total()
 
 
