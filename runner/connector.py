@@ -1,5 +1,5 @@
 """
-Tell which failures of a request mean that nothing of it was sent.
+Decide which failures of a request mean that nothing of it was sent.
 
 A POST may be repeated automatically only if that is certain, so it is not decided by
 the type of the exception but by the place where it was raised. aiohttp

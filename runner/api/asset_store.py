@@ -1,5 +1,5 @@
 """
-Where the files of a run are: the object store that they are uploaded to, and which stay here; and those that are gone.
+Where the files of a run are: which are uploaded to an object store, which stay here, and which are gone.
 
 Files that are gone or have changed are downloaded again, and never paid for again.
 """
@@ -25,6 +25,7 @@ from runner.api.config import RunConfig
 from runner.api.options import RunOptions
 from runner.api.run_facts import AssetStore, RunFacts, RunOrigin, save_facts
 from runner.assets.publish import ObjectUploader, is_complete, is_uploaded
+from runner.core.filenames import PART_SUFFIX
 from runner.core.model import Asset, Failure, FailureClass, JobRecord
 from runner.core.settings import Settings
 from runner.core.units import format_count
@@ -174,7 +175,7 @@ class LocalFiles:
             path = self._run_dir / asset.path
             if path.exists():
                 continue
-            part = path.with_name(f"{path.name}.part")
+            part = path.with_name(f"{path.name}{PART_SUFFIX}")
             with suppress(RunnerError, ObjectMissing, OSError):
                 path.parent.mkdir(parents=True, exist_ok=True)
                 store, name = objects.at(asset.url or "")

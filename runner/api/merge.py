@@ -96,7 +96,7 @@ def merge(
             try:
                 summary, lost = _merge(out, work / "run", sources, facts, on_progress)
             finally:
-                # Last the lock: whoever creates it anew may build here at once.
+                # Last the lock: a process that creates it again may build here at once.
                 shutil.rmtree(work / "run", ignore_errors=True)
                 shutil.rmtree(work, ignore_errors=True)
     _settle(out, facts)

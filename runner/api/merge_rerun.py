@@ -24,7 +24,7 @@ from runner.api.run_dir import require_facts, require_run
 from runner.api.run_facts import RunFacts
 from runner.api.run_ledger import settle_ledger
 from runner.assets.publish import is_complete, is_uploaded
-from runner.core.filenames import asset_path
+from runner.core.filenames import PART_SUFFIX, asset_path
 from runner.core.lifecycle import Event, State, advance
 from runner.core.merge_attempts import unite
 from runner.core.model import Asset, Failure, FailureClass, JobRecord
@@ -137,7 +137,7 @@ def _fetch(asset: Asset, source: Path, run_dir: Path, job_id: str, facts: RunFac
         return None
     path = asset_path(job_id, asset.kind, relative.suffix, sharded=facts.origin.sharded)
     final = run_dir / path
-    part = final.with_name(f"{final.name}.part")
+    part = final.with_name(f"{final.name}{PART_SUFFIX}")
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
         with (source / relative).open("rb") as original, part.open("wb") as copy:

@@ -23,7 +23,7 @@ from runner.api.options import DEFAULT_OPTIONS, RunOptions
 from runner.api.run_dir import load_config, open_run, require_match, require_run
 from runner.api.run_facts import command_folder, read_facts, run_dir_notice
 from runner.api.run_result import Callbacks, RunResult, send_notifications
-from runner.core.filenames import VERDICTS_NAME
+from runner.core.filenames import PART_SUFFIX, VERDICTS_NAME
 from runner.core.model import FailureClass
 from runner.disk import sync_folder, write_error
 from runner.engine.events import ignore
@@ -252,7 +252,7 @@ def _link(old: Path, kept: Path) -> None:
             raise
         except OSError:
             # Some file systems have no second names.
-            part = kept.with_name(f"{kept.name}.part")
+            part = kept.with_name(f"{kept.name}{PART_SUFFIX}")
             shutil.copyfile(old, part)
             with part.open("rb+") as file:
                 os.fsync(file.fileno())

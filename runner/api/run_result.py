@@ -56,7 +56,7 @@ OnStarted = Callable[[ActiveRun], None]
 
 class Callbacks(Struct, frozen=True):
     """
-    What a run calls as it goes on, of whoever watches it and answers for it.
+    The functions of a caller that a run calls: with its events, and with questions.
 
     Attributes:
         observe: Gets events as they happen; it raises nothing, see `guarded`.

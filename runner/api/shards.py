@@ -1,4 +1,4 @@
-"""One shard of a run: what it must not be asked, its part of the limits, and the file that says which one it is."""
+"""One shard of a run: the options that it can't have, its part of the limits, and the file that says which one it is."""
 
 from __future__ import annotations
 

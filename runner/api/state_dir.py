@@ -4,8 +4,9 @@ What is remembered for the user outside the run directories: the runs of each ma
 It is kept in ``$XDG_STATE_HOME/runner``, by default ``~/.local/state/runner``, and only helps: nothing depends on it, so
 whatever can't be read counts as absent, and whatever can't be written is not kept.
 
-By the runs of a manifest, a second one does not begin by mistake and pay for all again. Rates are kept for each gateway
-and key: a nightly run with a dated name has a new directory each time, and would else learn the same every night.
+Because the runs of a manifest are known, a second one does not begin by mistake and pay for all jobs again. Rates are
+kept for each gateway and key: a nightly run with a dated name has a new directory each time, and would otherwise learn
+the same rates every night.
 """
 
 from __future__ import annotations

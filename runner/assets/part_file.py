@@ -12,7 +12,7 @@ from zlib import compress
 
 from msgspec import Struct, field
 
-from runner.core.filenames import ASSETS_NAME
+from runner.core.filenames import ASSETS_NAME, PART_SUFFIX
 from runner.disk import asset_error, is_own, open_own, replace_foreign
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ class PartFile(Struct):
             Its new path, or None if it could not be renamed.
         """
         self.close()
-        path = self.path.removesuffix(".part") + ".invalid"
+        path = self.path.removesuffix(PART_SUFFIX) + ".invalid"
         try:
             os.replace(self.path, path)
         except OSError:

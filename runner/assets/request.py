@@ -12,6 +12,7 @@ from enum import StrEnum
 
 from msgspec import Struct
 
+from runner.core.filenames import PART_SUFFIX
 from runner.core.model import Asset, AssetKind, Failure, Json
 from runner.core.units import format_duration
 from runner.media import MediaInfo
@@ -114,7 +115,7 @@ def part_path(path: str) -> str:
     >>> part_path("assets/sky.mp4")
     'assets/sky.mp4.part'
     """
-    return f"{path}.part"
+    return f"{path}{PART_SUFFIX}"
 
 
 _DURATION_TOLERANCE_S = 0.5

@@ -4,7 +4,7 @@ Measure what a video shows, with PyAV (the extra ``media``).
 Four pictures a second are measured, as 32 x 32 gray pixels, and the sound at 8,000 samples a second.
 
 Run as a program, it answers each path, a JSON line, with a JSON line: measures, or the reason why there are none. A
-decoder that is given damaged files may crash, or hang; in a process of its own it takes nothing else with it.
+decoder that is given damaged files may crash, or hang; in a process of its own it ends nothing else.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """
-Checks of videos, one job after the other, with all that there is to check them with; during a run in the background.
+Check videos, job by job, by measuring them and with the user's command; during a run in the background.
 
-The command of `on_asset` is started for each finished asset, and what it answers goes into the results.
+The command of `on_asset` is started for each finished asset, and its answer goes into the results.
 """
 
 from __future__ import annotations

@@ -205,7 +205,7 @@ def _resolve(result: RunResult) -> str:
 
 
 def _next_lines(result: RunResult, options: RunOptions, *, is_brief: bool) -> Iterator[str]:
-    """Print the one command to continue with, as the last line; what it does stands above if there is no space beside it."""
+    """Yield the one command to continue with, last, and what it does: beside it, or above if there is no space."""
     command, what = _next_command(result, options)
     if not command or not result.run_dir.exists():
         return

@@ -1,4 +1,4 @@
-"""Finds and runs the command, and turns errors into messages and exit codes."""
+"""Find and run the command, and turn errors into messages and exit codes."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """
-File names from job ids: safe, readable and unique on Linux, macOS and Windows; and names of run directories.
+File names from job ids, safe, readable and unique on Linux, macOS and Windows; and names of and in run directories.
 
 An id that every file system accepts as it is, and that no other id can be confused with, is its own name.
 Any other id is altered, and ``~`` and a digest of the id are appended; a name that was not altered never
@@ -24,6 +24,8 @@ RUN_JSON_NAME = "run.json"
 """Which shard of which run a directory holds; which run a journal holds."""
 REPORT_NAME = "report.html"
 ASSETS_NAME = "assets"
+PART_SUFFIX = ".part"
+"""Follows the name of an asset that is not complete and durable."""
 INPUTS_NAME = "inputs"
 """Local files of requests that came from a journal."""
 MANIFEST_NAME = "manifest.yaml"

@@ -1,7 +1,7 @@
 """
-The messages between the shards of a run and their governor, and the state of the run as a shard knows it from that.
+The messages between the shards of a run and their governor, and the state of the run that a shard learns from them.
 
-There are only ages in messages, never times: clocks differ. A shard asks for permits, one for each POST, and tells what
+There are only ages in messages, never times: clocks differ. A shard asks for permits, one for each POST, and reports what
 became of each of them: exactly one `Answered` or `Unused`.
 """
 

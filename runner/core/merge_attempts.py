@@ -1,5 +1,5 @@
 """
-Unite what two runs know of one job, when a rerun on another machine is brought home.
+Unite what two runs know of one job, when a rerun on another machine is merged into the run.
 
 Every attempt of both is kept, since each may have been paid for; the state is that of the run in which the job got
 further.

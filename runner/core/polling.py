@@ -4,7 +4,7 @@ Learn how long tasks take, and decide when to poll one again, and when to stop.
 A poll is free, but rarely shows a change: the gateway itself checks its tasks every 15 s (fact F59). So the wait grows,
 and aims at the time at which tasks of this model usually finish.
 
-A look shows only whether a task has ended. One that was running at 20 s and done at 50 s took something in between,
+A poll shows only whether a task has ended. One that was running at 20 s and done at 50 s took something in between,
 so an estimate from the time of the poll alone would be too long, later polls would follow from it, and so on. Instead
 each task spreads its weight over all durations that its polls allow, in the proportions known so far.
 """

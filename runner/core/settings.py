@@ -2,7 +2,7 @@
 What a manifest sets besides its jobs, with the defaults.
 
 The defaults follow what is known about the API (fact F88): a first poll after 10 s, then every 15 s,
-because the gateway itself looks no more often; 8 tasks in flight; 120 s for a POST, because a short
+because the gateway itself checks its tasks no more often; 8 tasks in flight; 120 s for a POST, because a short
 timeout makes jobs uncertain without need.
 """
 

@@ -6,7 +6,7 @@ jobs uncertain as in one process, and one rate holds. Only above `_BLOCKS_FROM_P
 ahead, in blocks. A shard that dies keeps what it held until it is known what became of it.
 
 Each shard holds a part of the budget: what its attempts cost, and what it may still spend. Only what no shard holds is
-given away, so that all together never spend more, whichever of them dies: its part is held until its successor tells what
+given away, so that all together never spend more, whichever of them dies: its part is held until its successor reports what
 was spent.
 """
 
@@ -134,7 +134,7 @@ class _Shard(Struct):
 
     @property
     def in_flight(self) -> int:
-        """Tasks that exist or may come to exist."""
+        """Tasks that exist or may still be created."""
         return sum(self.tasks.in_flight.values()) + self.permits.total()
 
 

@@ -80,7 +80,7 @@ class Admission:
 
     @property
     def in_flight(self) -> int:
-        """Remote tasks that exist, or may come to exist."""
+        """Remote tasks that exist, or may still be created."""
         return len(self._slots)
 
     def admit(self, pending: PendingJobs, now: float) -> Admitted | NotAdmitted:
@@ -129,11 +129,11 @@ class Admission:
         self.reserve_slot(seq, model)
 
     def in_flight_by_model(self) -> dict[str, int]:
-        """Count the remote tasks that exist, or may come to exist, by model."""
+        """Count the remote tasks that exist, or may still be created, by model."""
         return {model: queue.in_flight for model, queue in self._queues.items() if queue.in_flight}
 
     def reserve_slot(self, seq: int, model: str) -> None:
-        """Count a remote task, or one that may come to exist."""
+        """Count a remote task, or one that may still be created."""
         queue = self._slots[seq] = self._queue(model)
         queue.in_flight += 1
 

@@ -1,7 +1,7 @@
 """
 Whether there is money for a job: the budgets of the run, of this process, and of the day and the month.
 
-The engine's admission asks `RunBudget` for each job, and that hears of every change of a job's cost. It keeps the
+The engine's admission asks `RunBudget` for each job, which is also told of every change of a job's cost. It keeps the
 budgets of the run and of the process in memory, since only one process works on a run, and takes the day's and the
 month's share from the ledger (`engine.allowance`). What it grants is on disk before the job is sent: the share in the
 ledger, and then the job's own reservation in the commit of its intent.

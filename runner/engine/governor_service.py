@@ -1,4 +1,4 @@
-"""The governor of a run with many shards at work: it answers when the time has come."""
+"""The governor as a service for the shards of a run: it answers a request for a permit once there is one."""
 
 from __future__ import annotations
 

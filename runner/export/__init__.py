@@ -1,6 +1,6 @@
 """
 Datasets from runs: folders of videos, tar shards and Parquet files that the usual libraries load.
 
-`plan` writes down what belongs to the dataset, `rows` has its columns, one module per format writes files from rows,
+`selection` decides what belongs to the dataset, `columns` has its columns, `split_files` writes the files of each format,
 and `dataset` puts everything under its final name at once. Nothing here changes a run.
 """

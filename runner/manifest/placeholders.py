@@ -1,5 +1,5 @@
 """
-What stands between the braces of a placeholder: ``${name}``, ``${a.b}`` for a value inside another, ``${x:-default}``.
+What is between the braces of a placeholder: ``${name}``, ``${a.b}`` for a value inside another, ``${x:-default}``.
 
 A default takes the place of a value that is absent, null or the empty text.
 """

@@ -2,7 +2,7 @@
 Open a video with PyAV (the extra ``media``), and make a small JPEG of its first picture.
 
 Run as a program, it answers each path, a JSON line, with a JSON line: the JPEG in base64, or null. A decoder that is
-given damaged files may crash or hang; in a process of its own it takes nothing else with it.
+given damaged files may crash or hang; in a process of its own it ends nothing else.
 """
 
 from __future__ import annotations

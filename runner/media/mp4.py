@@ -6,7 +6,7 @@ one `mdat`, in any order. What follows the last of them and is not a box is padd
 writers and hosts add; it is no part of the video.
 
 The file comes from an untrusted host: every size is checked against what is
-there, the walk is bounded, and nothing but a `moov` of reasonable size is read.
+there, the number of boxes is bounded, and nothing but a `moov` of reasonable size is read.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ follows the type, a size of 0 that the box extends to the end of the file. Every
 and the walk is bounded.
 
 A file has its samples in one piece, with tables in the `moov`, or in fragments, each with a `moof` of its own. These
-are facts for the results: where a table makes no sense they are unknown, and the file is no worse for it.
+are facts for the results: where a table makes no sense they are unknown, which does not make the file invalid.
 """
 
 from __future__ import annotations

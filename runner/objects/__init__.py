@@ -1,7 +1,7 @@
 """
 Object stores: one interface over S3, Google Cloud Storage, Azure and a folder, and objects by their URLs.
 
-Files are uploaded so that they certainly have arrived.
+After the upload of a file, the store is asked whether it has arrived.
 """
 
 from __future__ import annotations

@@ -1,12 +1,11 @@
 """
 What runs in processes of a cluster, the governor of a run and the shards at work, and how shards reach the ledger of budgets.
 
-No class is run again by the cluster in the middle of its work: the driver starts another shard, whose journal fences
-the old one. Keys come as arguments, since environments of a cluster's jobs are shown by its tools.
+The cluster repeats no call and restarts no shard: the driver starts another one, whose journal fences the old one. Keys come as arguments, since environments of a cluster's jobs are shown by its tools.
 
 The ledger is a file of the driver's machine. A message to it is sent once. If its answer is lost, the ledger may have set
-money aside that nobody spends, never the other way round; the shard stops, and its next start tells the ledger all that
-the shard's journal has.
+money aside that nobody spends, never the other way round; the shard stops, and its next start reports to the ledger all
+that the shard's journal has.
 """
 
 from __future__ import annotations

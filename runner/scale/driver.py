@@ -1,4 +1,4 @@
-"""Run a manifest on a Ray cluster: prepare its shards, start the governor and the shards, and see them to the end."""
+"""Run a manifest on a Ray cluster: prepare its shards, start the governor and the shards, and supervise them until they end."""
 
 from __future__ import annotations
 

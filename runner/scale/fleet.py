@@ -206,7 +206,7 @@ class Fleet:
         try:
             status: ShardStatus = await asyncio.wait_for(actor.status.remote(), _STATUS_TIMEOUT_S)
         except Exception as error:
-            # Whoever waits for its result hears of its death.
+            # If it is dead, whatever waits for its result gets the error.
             log.debug("shard %d can't be seen: %s", shard, error)
             return
         for event in status.events:

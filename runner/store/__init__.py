@@ -1,7 +1,7 @@
 """
 ``run.db``: everything that a run knows of its jobs, and what each write promises.
 
-`database` has the tables and the connections; `lock` keeps other processes out; `sync` adds a
+`tables` has the tables, and `database` the connections; `lock` keeps other processes out; `sync` adds a
 manifest's jobs; `transitions` changes many jobs between runs; `writer` commits in groups while
 a run is active; `store` is what that run uses; `query` reads; `rows` converts.
 """

@@ -1,10 +1,10 @@
 """
-Whether ``run.db`` is older than the files beside it, or they than it.
+Whether ``run.db`` or the files beside it are older.
 
-It is older if it was restored from a backup, or lost its log: to continue with it would pay again for what it does not
-know. Two things tell: a number in it and in a file beside it, the epoch, that grows with each opening and each commit of a
-run; and results and assets of jobs that, by the database, have none. The files that are derived from it are older if jobs
-were changed since; only the part of those jobs is written again.
+``run.db`` is older if it was restored from a backup, or lost its log: to continue with it would pay again for what it does
+not know. Two things show that: a number in it and in a file beside it, the epoch, that grows with each opening and each
+commit of a run; and results and assets of jobs that, by the database, have none. The files that are derived from it are
+older if jobs were changed since; only the part of those jobs is written again.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from runner.core.filenames import ASSETS_NAME, DB_NAME, EPOCH_NAME, RESULTS_NAME, file_stem
+from runner.core.filenames import ASSETS_NAME, DB_NAME, EPOCH_NAME, PART_SUFFIX, RESULTS_NAME, file_stem
 from runner.core.sanitize import command_text
 from runner.disk import is_disk_full, is_own, open_own, replace_foreign
 from runner.errors import StoreMissing, StoreOutdated
@@ -229,7 +229,7 @@ def _open_to_read(path: str, flags: int) -> int:
 
 def jobs_with_unknown_assets(connection: sqlite3.Connection, run_dir: Path) -> Iterator[str]:
     """Yield the jobs that were never submitted, by the database, and have a file in the folder of assets."""
-    stems = (name.removesuffix(".part").rpartition(".")[0] for name in _asset_files(run_dir))
+    stems = (name.removesuffix(PART_SUFFIX).rpartition(".")[0] for name in _asset_files(run_dir))
     unsent = "SELECT job_id FROM jobs WHERE state = 'pending' AND attempt = 0"
     altered: set[str] = set()
     while batch := list(islice(stems, _BATCH)):

@@ -1,8 +1,7 @@
 """
 Transitions of many jobs at once, between runs: crash recovery, reruns, manual resolution, imports.
 
-Each function works in the transaction that its caller has open, and follows the transition table like
-everything else.
+Each function works in the open transaction of its caller, and follows the transition table like everything else.
 """
 
 from __future__ import annotations

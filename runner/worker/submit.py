@@ -44,7 +44,7 @@ class Submitter(Struct, frozen=True):
     Submits jobs, each at most once.
 
     Attributes:
-        uptime: As `uptime`, if other processes can take over the run's journal while the machine sleeps; else None.
+        uptime: The function `uptime`, if other processes can take over the run's journal while the machine sleeps; else None.
     """
 
     api: Api
