@@ -74,7 +74,7 @@ def read_environment(options: RunOptions, folder: Path | None) -> Mapping[str, s
     """
     if options.env_file is not None:
         return with_env_file(os.environ, options.env_file)
-    if folder is not None and (folder / ".env").is_file():
+    if folder is not None and os.path.isfile(folder / ".env"):
         environ = with_env_file(os.environ, folder / ".env", is_named=False)
         kept = {name: value for name, value in environ.items() if not _is_ignored(name)}
         return Environment(kept, environ.trouble)
@@ -89,7 +89,7 @@ def run_environment(facts: RunFacts, options: RunOptions = DEFAULT_OPTIONS) -> M
 
 def ignored_variables(options: RunOptions, folder: Path) -> list[str]:
     """Return the variables of a ``.env`` file that `read_environment` ignores."""
-    if options.env_file is not None or not (folder / ".env").is_file():
+    if options.env_file is not None or not os.path.isfile(folder / ".env"):
         return []
     return sorted(filter(_is_ignored, with_env_file({}, folder / ".env", is_named=False)))
 
@@ -233,7 +233,7 @@ ReadSettings = Callable[[], Settings | None]
 def manifest_settings(facts: RunFacts) -> Settings | None:
     """Read the settings of the manifest that a run recorded; None if it is not on this machine, or can't be read."""
     path = Path(facts.origin.manifest or "")
-    if not path.is_absolute() or not path.is_file():
+    if not path.is_absolute() or not os.path.isfile(path):
         return None
     try:
         # What is wrong with it keeps its default, which names nothing.

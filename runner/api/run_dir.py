@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -60,6 +61,11 @@ def require_run(run_dir: Path) -> None:
         raise not_a_run(run_dir)
 
 
+def _has_database(run_dir: Path) -> bool:
+    # One that can't be looked at can't be opened either, which says why.
+    return os.path.exists(run_dir / DB_NAME)
+
+
 @asynccontextmanager
 async def open_run(
     run_dir: Path,
@@ -79,7 +85,7 @@ async def open_run(
         journal: The run's journal; by default the one that the directory belongs to, if any.
     """
     # A new directory belongs to none.
-    if journal is None and (run_dir / DB_NAME).exists():
+    if journal is None and _has_database(run_dir):
         journal = journal_of(run_dir, options)
     with ExitStack() as stack:
         store = Store(run_dir, journal=journal, is_adopted=options.adopt_results)

@@ -144,11 +144,13 @@ def command_folder(manifest: str | Path | None) -> Path | None:
     """
     Return where the commands of a manifest are started: in its folder, wherever the program is.
 
-    None for the working directory: if the folder is not on this machine, or is a run directory (as that of
+    None for the working directory: if the folder is not on this machine or out of reach, or is a run directory (as that of
     ``failed.yaml``), which the commands were not written for.
     """
     folder = None if manifest is None else Path(manifest).absolute().parent
-    return None if folder is None or not folder.is_dir() or (folder / DB_NAME).exists() else folder
+    if folder is None or not os.path.isdir(folder) or os.path.exists(folder / DB_NAME):
+        return None
+    return folder
 
 
 def series_of(name: str | None, output: Path | None) -> str | None:

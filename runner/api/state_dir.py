@@ -78,7 +78,7 @@ def require_continued(manifest: Path, run: KnownRun, confirm: Callable[[str], bo
 
 def runs_elsewhere(manifest: Path, run: KnownRun) -> tuple[KnownRun, ...]:
     """Return the runs of a manifest that a run would pay for again, the newest last; none if it is not a new run."""
-    if (Path(run.run_dir) / DB_NAME).exists():
+    if os.path.exists(Path(run.run_dir) / DB_NAME):
         return ()
     others = [known for known in _read(manifest) if _is_again(known, run)]
     changes = last_changes(Path(known.run_dir) for known in others)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sys
 import threading
@@ -17,6 +18,7 @@ from runner.errors import RunnerError, UsageError
 from runner.schema.wording import did_you_mean
 
 _BUG_EXIT_CODE = 3
+_PATH_ERRORS = (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG)
 _MAX_PROBLEMS = 50
 """Of a manifest that is refused; `validate` shows all."""
 
@@ -97,8 +99,16 @@ def show_warning(problem: Problem) -> None:
         echo_stderr(str(problem))
 
 
-def usage_error(error: click.ClickException) -> UsageError:
-    """Return an error of the command line as one of the program's own, with what may have been meant."""
+def usage_error(error: Exception) -> Exception:
+    """
+    Return an error of the command line as one of the program's own, with what may have been meant; or one of a path that
+    nobody can look at. Any other error is returned as it is.
+    """
+    if isinstance(error, OSError) and error.errno in _PATH_ERRORS and error.filename:
+        message = f"{error.filename} can't be read: {error.strerror}"
+        return UsageError(message, hint="check the path, and who may enter its folders")
+    if not isinstance(error, click.ClickException):
+        return error
     ctx = getattr(error, "ctx", None)
     hint = None if ctx is None else f"try '{ctx.command_path} --help'"
     message = error.format_message().replace("a valid integer range", "a whole number")

@@ -178,8 +178,7 @@ def run_command_line(arguments: Sequence[str]) -> int:
 def _report(error: Exception, arguments: Sequence[str]) -> int:
     from runner.cli.console import show_bug, show_error, usage_error
 
-    if isinstance(error, click.ClickException):
-        error = usage_error(error)
+    error = usage_error(error)
     if isinstance(error.__cause__, KeyboardInterrupt):
         # Python 3.11 turns one in the middle of an import into another error.
         return _report_interrupt()

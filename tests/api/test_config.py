@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from runner.api.options import RunOptions
 from runner.api.run import run
-from runner.api.run_dir import load_config
+from runner.api.run_dir import load_config, require_facts
+from runner.api.run_facts import save_facts
 from runner.core.lifecycle import State
 from runner.core.settings import DEFAULT_BASE_URL
 from runner.errors import UsageError
@@ -36,6 +38,22 @@ def test_saved_run_keeps_its_gateway(base_url: str | None, gateway: str, tmp_pat
         config = load_config(store, RunOptions(base_url=base_url))
 
     assert gateway == config.gateway
+
+
+def test_run_whose_manifest_is_out_of_reach_continues(tmp_path: Path) -> None:
+    """
+    Its folder may be somebody else's; a name that is too long for the file system stands for that.
+    """
+    run_dir = make_run(tmp_path / "out", write_manifest(tmp_path / "m.yaml", "a"), {})
+
+    with Store(run_dir) as store:
+        facts = require_facts(store.reader, run_dir)
+        with store.transaction() as connection:
+            origin = replace(facts.origin, manifest=f"/{'x' * 300}/m.yaml")
+            save_facts(connection, replace(facts, origin=origin))
+        config = load_config(store, RunOptions(base_url=OTHER))
+
+    assert OTHER == config.gateway
 
 
 async def test_run_does_not_poll_tasks_at_another_gateway(tmp_path: Path) -> None:

@@ -133,3 +133,21 @@ def test_no_key(gateway: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (2, []) == (result.exit_code, list(gateway.ledger.accepted))
     assert "error[no-key]: no API key is set in POWERTOKENS_API_KEY" in result.stderr
     assert not Path("out").exists()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("status", "{}"), ("resume", "{}"), ("validate", "{}"), ("plan", "m.yaml", "-o", "{}")]
+    + [("run", "m.yaml", "-o", "{}", *options) for options in ((), ("--simulate",))],
+    ids=" ".join,
+)
+def test_path_that_nobody_can_look_at_is_no_bug(command: tuple[str, ...]) -> None:
+    """A name that is too long for the file system stands for all that the system refuses, such as a private folder."""
+    _write(HEAD + GOOD)
+
+    refused = runner(*(word.format("x" * 300) for word in command))
+
+    assert 2 == refused.exit_code
+    assert "xxx" in refused.stderr
+    assert "can't be" in refused.stderr
+    assert "hint: " in refused.stderr

@@ -221,6 +221,8 @@ def test_command_begins_in_the_folder_of_the_manifest(gateway: Simulator) -> Non
         (folder / "told.json").unlink()
     # What a run directory has of a manifest was not written for its folder.
     assert None is command_folder("out/failed.yaml")
+    # Nor is a folder used that can't be looked at, such as somebody else's.
+    assert None is command_folder(f"{'x' * 300}/m.yaml")
 
 
 @pytest.mark.slow
