@@ -104,7 +104,8 @@ class Manifest(Struct):
         with DuplicateDetector() as detector:
             checker = self._checker(report, detector.add, on_invalid)
             check, count = checker.check, 0
-            others, unread = self.errors, ""
+            others = self.errors
+            unread: tuple[str | None, int] = None, 0
 
             def report_unread(problem: Problem) -> None:
                 nonlocal others, unread
@@ -114,10 +115,12 @@ class Manifest(Struct):
                 if (is_error or self._is_strict) and not is_of_one_job:
                     others += 1
                 elif is_error and on_invalid is not None:
-                    job = _unread_job(problem, checker.jobs)
-                    if job.job_id != unread:
-                        unread = job.job_id
-                        on_invalid(job, problem.message)
+                    # Of an entry, several lines may be wrong; each row of its files is a job of its own.
+                    position = problem.position
+                    found = problem.job, 0 if position.file == str(self.path) else position.line
+                    if found != unread:
+                        unread = found
+                        on_invalid(_unread_job(problem, checker.jobs), problem.message)
                         checker.jobs += 1
                         checker.invalid += 1
 

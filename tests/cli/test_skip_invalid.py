@@ -25,9 +25,17 @@ def test_skip_invalid_records_every_job_that_is_left_out(
         "  - {id: mistyped, reqest: {model: wan2.7-t2v, prompt: x}, timeout: 3}\n"
         "  - {id: '${name}', from: rows.csv, request: {model: wan2.7-t2v, prompt: '${prompt}'}}\n"
         "  - {id: '${name}', from: rows.csv, request: {model: wan2.7-t2v, prompt: '${promt}'}}\n"
+        "  - request: {model: wan2.7-t2v, prompt: x}\n    timeout: 3\n    reqest: 4\n"
     )
     command = ("run", manifest, "-o", "out", "--simulate", "--skip-invalid")
-    failed = ["refused", "unknown", "mistyped", "jobs[4] rows.csv:3", "jobs[5] skip.yaml:8"]
+    failed = [
+        "refused",
+        "unknown",
+        "mistyped",
+        "jobs[4] rows.csv:3",
+        "jobs[5] skip.yaml:8",
+        "jobs[6] skip.yaml:10",
+    ]
 
     for _ in range(2):
         assert 1 == runner(*command).exit_code
@@ -40,7 +48,7 @@ def test_skip_invalid_records_every_job_that_is_left_out(
 
     # The results can be rerun, also with jobs that have no model.
     again = runner("rerun", "out/results.jsonl", "-o", "again", "--simulate", "--json")
-    assert (1, True) == (again.exit_code, '"invalid_request":5' in again.stdout)
+    assert (1, True) == (again.exit_code, f'"invalid_request":{len(failed)}' in again.stdout)
 
     manifest.write_text(manifest.read_text().replace("${nothing}", "y"))
     assert 1 == runner(*command).exit_code
