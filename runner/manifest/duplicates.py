@@ -133,6 +133,10 @@ class DuplicateDetector:
             for hashes in self._all:
                 hashes.spill()
 
+    def add_id(self, job_id: str) -> None:
+        """Add the id of a job that can't be read."""
+        self._ids.add(job_id)
+
     def repeated(self) -> Repeated:
         """Return what occurs more than once among the jobs that were added."""
         return self._ids.repeated(), self._digests.repeated(), self._task_ids.repeated()

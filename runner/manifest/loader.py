@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import date
 from pathlib import Path
 from typing import Protocol
@@ -105,10 +105,10 @@ class Manifest(Struct):
             checker = self._checker(report, detector.add, on_invalid)
             check, count = checker.check, 0
             others = self.errors
-            unread: tuple[str | None, int] = None, 0
+            unread: dict[tuple[str | None, str, int], tuple[str, Problem]] = {}
 
             def report_unread(problem: Problem) -> None:
-                nonlocal others, unread
+                nonlocal others
                 report(problem)
                 is_error = problem.severity is Severity.ERROR
                 is_of_one_job = is_error and problem.job is not None and problem.path not in _TABLE_KEYS
@@ -116,11 +116,15 @@ class Manifest(Struct):
                     others += 1
                 elif is_error and on_invalid is not None:
                     # Of an entry, several lines may be wrong; each row of its files is a job of its own.
-                    position = problem.position
-                    found = problem.job, 0 if position.file == str(self.path) else position.line
-                    if found != unread:
-                        unread = found
-                        on_invalid(_unread_job(problem, checker.jobs), problem.message)
+                    file, line, _ = problem.position
+                    place = problem.job, file, 0 if file == str(self.path) else line
+                    if place not in unread:
+                        job = _unread_job(problem, checker.jobs)
+                        unread[place] = job.job_id, problem
+                        if job.job_id in str(problem.job):
+                            # A name by its place is nobody's id.
+                            detector.add_id(job.job_id)
+                        on_invalid(job, problem.message)
                         checker.jobs += 1
                         checker.invalid += 1
 
@@ -132,7 +136,7 @@ class Manifest(Struct):
                     count += 1
                     yield spec
             repeated = detector.repeated()
-        duplicates = self._report_duplicates(repeated, report) if any(repeated) else 0
+        duplicates = self._report_duplicates(repeated, unread.values(), report) if any(repeated) else 0
         unused = self._report_unused_variables(report)
         self.counts = Counts(checker.jobs, checker.invalid, duplicates, unused, others)
 
@@ -146,8 +150,15 @@ class Manifest(Struct):
             report(Problem(Severity.ERROR, Position(str(self.path)), message, hint=hint))
         return len(unused)
 
-    def _report_duplicates(self, repeated: Repeated, report: ProblemHandler) -> int:
+    def _report_duplicates(
+        self, repeated: Repeated, unread: Iterable[tuple[str, Problem]], report: ProblemHandler
+    ) -> int:
         reporter = DuplicateReporter(*repeated, report)
+        for job_id, problem in unread:
+            if hash(job_id) in reporter.ids:
+                reporter.errors += 1
+                message, hint = f"another job has the id {job_id!r} too", "each job needs an id of its own"
+                report(replace(problem, message=message, path="id", hint=hint))
         checker = self._checker(discard, reporter.compare, None)
         for job in self._source.unchecked_jobs(discard):
             checker.check(job)

@@ -115,3 +115,18 @@ def test_skip_invalid_leaves_no_setting_out(
     for options in ((), ("--dry-run",)):
         refused = runner("run", manifest, "-o", "out", "--simulate", "--skip-invalid", *options)
         assert (2, True) == (refused.exit_code, "skip.yaml:2:" in refused.stderr)
+
+
+def test_skip_invalid_refuses_the_id_of_another_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also of one that can't be read: it would be a change of the other one, and that one paid for again."""
+    monkeypatch.chdir(tmp_path)
+    manifest = Path("skip.yaml")
+    manifest.write_text(
+        "version: 1\njobs:\n  - {id: a, request: {model: wan2.7-t2v, prompt: x}}\n"
+        "  - {id: a, reqest: {model: wan2.7-t2v, prompt: y}}\n"
+    )
+
+    refused = runner("run", manifest, "-o", "out", "--simulate", "--skip-invalid")
+
+    assert 2 == refused.exit_code
+    assert "skip.yaml:4:13: jobs[1] \"a\": another job has the id 'a' too" in refused.stderr
