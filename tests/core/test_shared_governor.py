@@ -73,7 +73,7 @@ def test_posts_under_way_are_known_to_a_governor_that_begins() -> None:
     shards = Shards()
     shards.hello(0, permits={"m": 2})
     shards.hello(1)
-    shards.answer(0, UNCERTAIN)
+    assert "waiting for answers to earlier submissions" == shards.answer(0, UNCERTAIN).why
     assert shards.ask(1) is None
 
     shards.answer(0, UNCERTAIN)
@@ -200,7 +200,7 @@ def test_a_canary_whose_process_died_holds_nothing_back(
 def test_tasks_of_a_shard_that_ended_hold_no_other_back(has_ended: bool) -> None:
     """Its last report may be lost; those of a process that died are polled by the next one."""
     shards = Shards()
-    shards.hello(0, tasks=Tasks(in_flight={"m": 100}))
+    shards.hello(0, tasks=Tasks(in_flight={"m": 100}, counts={State.SUBMITTED: 100}))
     shards.hello(1)
     assert shards.ask(1) is None
 

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.core.congestion import UncertainBackoff
+from runner.core.pacing import Pacer
 
 EVENTS = st.lists(
     st.tuples(st.floats(0, 30), st.sampled_from(["accepted", "doubtful", "outage"])), max_size=100
@@ -44,6 +45,20 @@ def test_one_burst_is_one_cut() -> None:
         brake.record_uncertain(answered_at, sent_at=0.9, per_s=8.0)
 
     assert 4.0 == brake.per_s
+
+
+def test_accepted_answers_end_the_caution_of_a_pacer() -> None:
+    """
+    An uncertain answer halves its rate, and it becomes the configured one again.
+    """
+    pacer = Pacer(2.0)
+    pacer.record_uncertain(5.0, sent_at=4.0)
+    assert 1.0 == pacer.per_s
+
+    for _ in range(400):
+        pacer.record_accepted(6.0, 0.1)
+
+    assert 2.0 == pacer.per_s
 
 
 def answers_until(brake: UncertainBackoff, per_s: float) -> int:
