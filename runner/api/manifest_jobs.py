@@ -126,13 +126,13 @@ def _sync_jobs(
 ) -> int:
     """Check every job and save those of the shard: all, or none. Return how many jobs the whole run has."""
     now_at = time.time()
-    invalid: list[tuple[JobSpec, str]] = []
+    invalid: dict[str, tuple[JobSpec, str]] = {}
 
     def keep_invalid(spec: JobSpec, why: str) -> None:
-        invalid.append((spec._replace(task_id=None), why))
+        invalid[spec.job_id] = spec._replace(task_id=None), why
 
     def invalid_specs() -> Iterator[JobSpec]:
-        yield from (spec for spec, _ in invalid)
+        yield from (spec for spec, _ in invalid.values())
 
     def announce(count: int) -> None:
         observe(Notice("checking", f"checking the jobs: {count:,}" if count else "checking the jobs"))
@@ -143,11 +143,11 @@ def _sync_jobs(
     if (shard := options.shard) is not None:
         # The others are read, too, so that the whole manifest is checked.
         jobs = (spec for spec in jobs if shard.has(spec.job_id))
-    sync(connection, jobs, on_changed=options.on_changed, at=now_at)
+    sync(connection, jobs, on_changed=options.on_changed, at=now_at, invalid=invalid)
     counts = manifest.counts
     if problems.errors and not (options.skip_invalid and counts and counts.is_usable):
         raise manifest_error(manifest, problems)
-    fail_invalid(connection, invalid, at=now_at)
+    fail_invalid(connection, invalid.values(), at=now_at)
     return counts.jobs - counts.invalid if counts else 0
 
 

@@ -1,16 +1,15 @@
 """
 Bring the jobs of a manifest into the store, all or none.
 
-A job is identified by its id and the digest of its request. Jobs that are already in the store and unchanged
-are left as they are, so the same manifest again writes almost nothing; moving, inserting or commenting jobs
-in the manifest changes no job.
+A job is identified by its id and the digest of its request. Jobs that the store has unchanged are left as they are, so
+the same manifest again writes almost nothing; moving, inserting or commenting jobs changes none.
 """
 
 from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from itertools import islice
 from typing import Any
 
@@ -53,8 +52,7 @@ class SyncReport(Struct):
     Attributes:
         replaced: Jobs that were never submitted, also because they were invalid, and get the manifest's new request.
         changed: Jobs that were submitted with another request than the manifest's.
-        gone: Jobs that were removed from the manifest; they are never submitted, but what was paid for is
-            still downloaded.
+        gone: Jobs removed from the manifest; they are never submitted, but what was paid for is still downloaded.
         changes: The first few of ``changed``.
         not_replaceable: Those of ``changed`` that may have a task for the old request, which has not ended.
         not_replaceable_changes: The first few of ``not_replaceable``.
@@ -93,10 +91,15 @@ class SyncReport(Struct):
 
 
 def sync(
-    connection: sqlite3.Connection, specs: Iterable[JobSpec], *, on_changed: OnChanged, at: float
+    connection: sqlite3.Connection,
+    specs: Iterable[JobSpec],
+    *,
+    on_changed: OnChanged,
+    at: float,
+    invalid: Container[str] = (),
 ) -> SyncReport:
     """
-    Update the store to the manifest, in the transaction that the caller has open.
+    Update the store to the manifest, in the caller's transaction; an invalid job replaces no request that was sent.
 
     Raises:
         UsageError: The manifest names a task that another job of the run has.
@@ -107,7 +110,7 @@ def sync(
     seen = bytearray(1 + _last_seq(connection))
     # In a new store there is nothing to look up: two jobs with one id are reported with the manifest.
     is_new = len(seen) == 1
-    writer = _SyncWriter(connection, report, on_changed, at, next_seq=len(seen))
+    writer = _SyncWriter(connection, report, on_changed, invalid, at, next_seq=len(seen))
     stream = iter(specs)
     while batch := list(islice(stream, _BATCH)):
         stored = {} if is_new else _stored_jobs(connection, [spec.job_id for spec in batch])
@@ -147,15 +150,13 @@ def fail_invalid(
     connection: sqlite3.Connection, invalid: Iterable[tuple[JobSpec, str]], *, at: float
 ) -> None:
     """Make the invalid jobs of a manifest, which `sync` has saved, failed, unless something was sent for their request."""
-    failures = [(Failure(FailureClass.INVALID_REQUEST, why[:500]), spec) for spec, why in invalid]
+    cls = FailureClass.INVALID_REQUEST
     connection.executemany(
         # Without a digest, any valid request is another one, and makes the job pending again.
-        "UPDATE jobs SET state = ?, digest = '', error_class = ?, error = ?, finished_at = coalesce(finished_at, ?) "
+        f"UPDATE jobs SET state = 'failed', digest = '', error_class = '{cls.value}', error = ?, "
+        "finished_at = coalesce(finished_at, ?) "
         f"WHERE job_id = ? AND digest = ? AND (state = 'pending' OR state = 'failed' AND {_ATTEMPTS} = 0)",
-        [
-            (State.FAILED.value, why.cls.value, rows.failure_text(why), at, spec.job_id, spec.digest)
-            for why, spec in failures
-        ],
+        [(rows.failure_text(Failure(cls, why[:500])), at, spec.job_id, spec.digest) for spec, why in invalid],
     )
 
 
@@ -259,6 +260,7 @@ class _SyncWriter(Struct):
     connection: sqlite3.Connection
     report: SyncReport
     on_changed: OnChanged
+    invalid: Container[str]
     at: float
     next_seq: int
     has_named_tasks: bool = False
@@ -335,7 +337,8 @@ class _SyncWriter(Struct):
             self._replace(spec, job, State.PENDING)
             return True
         _record_change(self.report, spec, job)
-        if self.on_changed is not OnChanged.RERUN or job.state not in sources(Event.RERUN):
+        is_kept = self.on_changed is not OnChanged.RERUN or spec.job_id in self.invalid
+        if is_kept or job.state not in sources(Event.RERUN):
             return False
         self._replace(spec, job, advance(job.state, Event.RERUN))
         return True

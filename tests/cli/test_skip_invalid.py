@@ -81,6 +81,23 @@ def test_job_that_was_invalid_in_between_is_submitted(
     assert 0 == runner(*command).exit_code
 
 
+def test_invalid_job_replaces_no_video(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A manifest with a mistake, for a while, pays for nothing twice, even if changed jobs are to be rerun."""
+    monkeypatch.chdir(tmp_path)
+    manifest, valid = Path("skip.yaml"), "seconds: 5"
+    manifest.write_text(
+        f"version: 1\njobs: [{{id: a, request: {{model: wan2.7-t2v, prompt: x, {valid}}}}}]\n"
+    )
+    command = ("run", manifest, "-o", "out", "--simulate", "--skip-invalid", "--on-changed", "rerun")
+
+    for before, now in ((valid, valid), (valid, "seconds: 99"), ("seconds: 99", valid)):
+        manifest.write_text(manifest.read_text().replace(before, now))
+        assert 0 == runner(*command).exit_code
+
+    (line,) = map(json.loads, Path("out/results.jsonl").read_text().splitlines())
+    assert ("succeeded", 1) == (line["status"], len(line["attempts"]))
+
+
 @pytest.mark.parametrize(
     "content", [None, "name,prompt\nr1,one\nr2,t\0o\nr3,three\n"], ids=["missing", "cut"]
 )
