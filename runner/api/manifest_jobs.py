@@ -193,7 +193,7 @@ def prepare(
         RunDirError: The journal holds another run, or one with another number of shards.
         ObjectStoreError: The store can't be used.
     """
-    path = Path(manifest)
+    path, simulate = Path(manifest), options.simulate
     environ = read_environment(options, path.parent)
     problems = ProblemCollector(on_problem)
     today = datetime.now(UTC).date()
@@ -201,7 +201,7 @@ def prepare(
     settings, _ = apply_options(loaded.header.settings, options, environ)
     # Each machine finds the ledger where its directories are.
     if (budget := settings.budget) is not None:
-        settings = replace(settings, budget=with_ledger(budget, None, simulate=options.simulate))
+        settings = replace(settings, budget=with_ledger(budget, None, simulate=simulate))
     if not is_governed:
         check_shard_options(replace(options, shard=Shard(0, shards)), settings)
     counts: list[int | None] = []
@@ -210,15 +210,11 @@ def prepare(
         with Store(whole) as store:
             facts, _ = load_into(store, loaded, settings, options, problems, None, environ)
             if is_governed:
-                check_cost(
-                    store.reader, settings, options, JobFilter(), confirm_cost, is_simulated=options.simulate
-                )
+                check_cost(store.reader, settings, options, JobFilter(), confirm_cost, is_simulated=simulate)
             with store.transaction() as connection:
                 _save_shares(connection, shards)
-        origin = RunOrigin(
-            None, options.simulate, sharded=facts.origin.sharded, asset_store=facts.origin.asset_store
-        )
-        files = 0
+        sharded, asset_store = facts.origin.sharded, facts.origin.asset_store
+        origin, files = RunOrigin(None, simulate, sharded=sharded, asset_store=asset_store), 0
         for index in range(shards):
             own = RunFacts(settings, replace(origin, shard=Shard(index, shards)))
             log = begin_journal(journal, own, environ)
