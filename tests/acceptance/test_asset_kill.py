@@ -98,7 +98,7 @@ def prepare(harness: CrashHarness, name: str, *, count: int) -> UploadingRun:
 
 def test_killed_at_each_step_of_an_upload(harness: CrashHarness) -> None:
     """One run is killed at each step in turn; then it ends with every video in the store, each paid for once."""
-    run = prepare(harness, "each step", count=24)
+    run = prepare(harness, "each step", count=32)
     for point, when, nth in _POINTS:
         assert run.start(kill_at=KillPoint(point, when, nth)) is None, (point, when)
 

@@ -90,7 +90,8 @@ class Copy:
 
     def killer(self, tests: Sequence[str], within_s: float) -> str | None:
         """Run tests up to the first that fails, and return its name or another sign of failure, if there is one."""
-        scratch = self._folder / ".scratch"
+        # Not inside: what is below the working directory is printed by its relative path.
+        scratch = self._folder.with_name(f"{self._folder.name}-scratch")
         scratch.mkdir()
         limit = f'ulimit -v {_MOST_MEMORY_KB}; exec "$@"'
         words = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests]
