@@ -127,8 +127,11 @@ def test_a_real_run_imports_no_simulator_and_no_report(tmp_path: Path) -> None:
     assert set() == used
 
 
+# Whoever runs the tests in the background may have made them ignore Ctrl-C.
 INTERRUPT = """\
 import os, signal, sys
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 class Interrupt:
     def __set_name__(self, owner, name):
@@ -165,6 +168,7 @@ INTERRUPT_AT_EXIT = """\
 import asyncio, atexit, os, signal, sys
 from runner.__main__ import main
 
+signal.signal(signal.SIGINT, signal.default_int_handler)
 atexit.register(lambda: os.kill(os.getpid(), signal.SIGINT))
 sys.argv[1:] = ["--version"]
 main()
